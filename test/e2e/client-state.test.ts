@@ -1,12 +1,14 @@
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { federate, type FederateOptions, type RunEvent, verifyRun } from "../../src/index.ts";
+import { buildRun, federate, type FederateOptions, loadConfig, RunFailedError, type RunEvent, verifyRun } from "../../src/index.ts";
 import { python, readLines, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
 import { command } from "../support/killed-command.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 const runs = temporaryFolder();
+const pool = sharedWorkers({ workers: { count: 2 } });
 const ROUNDS = 3;
 const inRun = (name: string, ...parts: string[]) => path.join(runs(), name, ...parts);
 
@@ -28,16 +30,20 @@ function writeConfig(name: string, fit: object = { client_state: "keep" }): stri
     },
     fit: { local_steps: 3, batch_size: 4, lr: 0.01, ...fit },
     evaluate: { shard_size: 8, batch_size: 4 },
-    workers: { count: 2, python },
+    workers: { count: 1, python },
     record_updates: true,
   };
   writeFileSync(file, stringify(config));
   return file;
 }
 
-async function run(name: string, fit: object, ...args: string[]): Promise<Record<string, string>> {
-  const { code, stderr } = await command(["run", writeConfig(name, fit), ...args]);
-  expect([code, stderr]).toEqual([0, ""]);
+/** Trains on the shared workers. */
+async function run(
+  name: string,
+  { fit, resume }: { readonly fit?: object; readonly resume?: boolean } = {},
+): Promise<Record<string, string>> {
+  const options = buildRun(await loadConfig(writeConfig(name, fit)));
+  await federate({ ...onPool(options, pool()), ...(resume && { resume }) }).result;
   return bytesOf(name);
 }
 
@@ -55,16 +61,16 @@ function states(name: string): readonly string[] {
   return files.filter((file) => file.endsWith(".safetensors")).map((file) => path.join(folder, file));
 }
 
-const atRound = (round: number) => (event: RunEvent) => event.type === "round-start" && event.round === round;
-
 let undisturbed: Record<string, string>;
 beforeAll(async () => {
-  undisturbed = await run("undisturbed", { client_state: "keep" });
+  undisturbed = await run("undisturbed");
 });
 
 test("a run that keeps its clients' optimizers differs from the second round on, has the same bytes with one worker, and can be verified", async () => {
-  expect(await run("one-worker", { client_state: "keep" }, "--set", "workers.count=1")).toEqual(undisturbed);
-  const anew = await run("anew", {});
+  const { code, stderr } = await command(["run", writeConfig("one-worker")]);
+  expect([code, stderr]).toEqual([0, ""]);
+  expect(bytesOf("one-worker")).toEqual(undisturbed);
+  const anew = await run("anew", { fit: {} });
   const differs = [0, 1, 2, 3]
     .map((round) => path.join("rounds", `${round}`, "global.safetensors"))
     .map((file) => anew[file] !== undisturbed[file]);
@@ -75,71 +81,84 @@ test("a run that keeps its clients' optimizers differs from the second round on,
 });
 
 test("the state of another optimizer travels too, beside rounded updates", async () => {
-  const options = { ...tinyRun(runs(), "adafactor"), rounds: 2, wire: { update: "int8", downlink: "bf16" } } satisfies FederateOptions;
+  const base = onPool(tinyRun(runs(), "adafactor"), pool());
+  const options = { ...base, rounds: 2, wire: { update: "int8", downlink: "bf16" } } satisfies FederateOptions;
   const fit = { ...options.fit, optimizer: "adafactor" as const, lr: 0.01 };
   const kept = await federate({ ...options, fit: { ...fit, clientState: "keep" } }).result;
   const anew = await federate({ ...options, name: "adafactor-anew", fit }).result;
   expect(kept.sha256).not.toBe(anew.sha256);
 });
 
-describe("a resumed run ends with the bytes of an undisturbed run:", () => {
-  test.each<[string, (event: RunEvent) => unknown, number]>([
-    ["killed in round 3 after two clients have reported", seen(2, (event) => event.type === "client-fit" && event.round === 3), 2],
-    ["killed as round 3 starts", atRound(3), 0],
-  ])("%s", async (title, isEnd, restored) => {
-    const name = title.replaceAll(" ", "-");
-    expect((await command(["run", writeConfig(name)], isEnd)).code).toBeNull();
-    expect(states(name).length).toBeGreaterThanOrEqual(3);
-    const resumed = await command(["resume", inRun(name), "--set", "workers.count=1"]);
+describe("a run killed in round 3 after two clients have reported", () => {
+  beforeAll(async () => {
+    const isEnd = seen(2, (event) => event.type === "client-fit" && event.round === 3);
+    expect((await command(["run", writeConfig("killed")], isEnd)).code).toBeNull();
+    expect(states("killed").length).toBeGreaterThanOrEqual(3);
+    cpSync(inRun("killed"), inRun("half-spooled"), { recursive: true });
+  });
+  const fitsOf = (name: string) => readLines(inRun(name, "journal.jsonl")).filter(({ type }) => type === "fit");
+
+  test("is resumed to the bytes of an undisturbed run", async () => {
+    const resumed = await command(["resume", inRun("killed")]);
     expect([resumed.code, resumed.stderr]).toEqual([0, ""]);
-    expect(bytesOf(name)).toEqual(undisturbed);
-    const fits = readLines(inRun(name, "journal.jsonl")).filter(({ type }) => type === "fit");
-    expect(fits.filter((fit) => fit["is_restored"]).length).toBeGreaterThanOrEqual(restored);
-    expect(states(name)).toEqual([]);
+    expect(bytesOf("killed")).toEqual(undisturbed);
+    expect(fitsOf("killed").filter((fit) => fit["is_restored"]).length).toBeGreaterThanOrEqual(2);
+    expect(states("killed")).toEqual([]);
   });
 
-  test("with a state of the interrupted round damaged, whose client trains again", async () => {
-    const isEnd = seen(2, (event) => event.type === "client-fit" && event.round === 2);
-    expect((await command(["run", writeConfig("half-spooled")], isEnd)).code).toBeNull();
-    const spooled = readLines(inRun("half-spooled", "journal.jsonl")).filter(({ type, round }) => type === "fit" && round === 2);
-    const ofRound2 = states("half-spooled").filter((file) => file.includes(`${path.sep}2${path.sep}`));
-    for (const file of ofRound2) damage(file);
-    expect((await command(["resume", inRun("half-spooled")])).code).toBe(0);
-    expect(bytesOf("half-spooled")).toEqual(undisturbed);
-    const fits = readLines(inRun("half-spooled", "journal.jsonl")).filter(({ type, round }) => type === "fit" && round === 2);
-    expect(fits.slice(spooled.length).map((fit) => fit["is_restored"])).toEqual([false, false, false]);
+  test("is resumed to them though a state of the interrupted round is damaged: its client trains again", async () => {
+    const spooled = fitsOf("half-spooled").length;
+    for (const file of statesAfter(3, "half-spooled")) damage(file);
+    expect(await run("half-spooled", { resume: true })).toEqual(undisturbed);
+    expect(
+      fitsOf("half-spooled")
+        .slice(spooled)
+        .map((fit) => fit["is_restored"]),
+    ).toEqual([false, false, false]);
   });
 });
 
-test("a resume refuses to go on with a new optimizer where a client's state is damaged or missing, by its file", async () => {
-  expect((await command(["run", writeConfig("damaged")], atRound(3))).code).toBeNull();
-  const [first = "", ...others] = states("damaged").filter((file) => file.includes(`${path.sep}2${path.sep}`));
-  expect(others.length).toBe(2);
-  renameSync(first, `${first}.aside`);
-  const missing = await command(["resume", inRun("damaged")]);
-  expect(missing.code).toBe(1);
-  expect(missing.stderr).toContain(`${first}: expected the state of client`);
-  renameSync(`${first}.aside`, first);
-  const whole = new Map(states("damaged").map((file) => [file, readFileSync(file)]));
-  for (const file of whole.keys()) damage(file);
-  const damaged = await command(["resume", inRun("damaged")]);
-  expect(damaged.code).toBe(1);
-  expect([...whole.keys()].some((file) => damaged.stderr.includes(`${file}: expected its checksum`))).toBe(true);
-  for (const [file, content] of whole) writeFileSync(file, content);
-  expect((await command(["resume", inRun("damaged")])).code).toBe(0);
-  expect(bytesOf("damaged")).toEqual(undisturbed);
+describe("a run killed as round 3 starts", () => {
+  beforeAll(async () => {
+    const isEnd = (event: RunEvent) => event.type === "round-start" && event.round === 3;
+    expect((await command(["run", writeConfig("damaged")], isEnd)).code).toBeNull();
+    expect(states("damaged").length).toBeGreaterThanOrEqual(3);
+    cpSync(inRun("damaged"), inRun("gone-back"), { recursive: true });
+  });
+
+  test("is not resumed with a new optimizer where a client's state is damaged or missing: the error names its file", async () => {
+    const [first = "", ...others] = statesAfter(2, "damaged");
+    expect(others.length).toBe(2);
+    renameSync(first, `${first}.aside`);
+    const missing = await refusalOf("damaged");
+    expect(missing).toContain(`${first}: expected the state of client`);
+    renameSync(`${first}.aside`, first);
+    const whole = new Map(states("damaged").map((file) => [file, readFileSync(file)]));
+    for (const file of whole.keys()) damage(file);
+    const damaged = await refusalOf("damaged");
+    expect([...whole.keys()].some((file) => damaged.includes(`${file}: expected its checksum`))).toBe(true);
+    for (const [file, content] of whole) writeFileSync(file, content);
+    expect(await run("damaged", { resume: true })).toEqual(undisturbed);
+    expect(states("damaged")).toEqual([]);
+  });
+
+  test("cannot go back from a damaged last adapter to a round whose states are gone, and says so", async () => {
+    damage(inRun("gone-back", "rounds/2/global.safetensors"));
+    expect(await refusalOf("gone-back")).toMatch(
+      /client-states.1.\S+\.safetensors: expected the state of client \S+ optimizer after round 1, got no such file/,
+    );
+  });
 });
 
-test("a run whose last adapter is damaged cannot go back to a round whose states are gone, and says so", async () => {
-  expect((await command(["run", writeConfig("gone-back")], atRound(3))).code).toBeNull();
-  damage(inRun("gone-back", "rounds/2/global.safetensors"));
-  const refused = await command(["resume", inRun("gone-back")]);
-  expect(refused.code).toBe(1);
-  expect(refused.stderr).toMatch(
-    /client-states.1.\S+\.safetensors: expected the state of client \S+ optimizer after round 1, got no such file/,
-  );
-  rmSync(inRun("gone-back"), { recursive: true });
-});
+async function refusalOf(name: string): Promise<string> {
+  const error: unknown = await run(name, { resume: true }).catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(RunFailedError);
+  return (error as RunFailedError).message;
+}
+
+function statesAfter(round: number, name: string): readonly string[] {
+  return states(name).filter((file) => file.includes(`${path.sep}${round}${path.sep}`));
+}
 
 function damage(file: string): void {
   const content = readFileSync(file);

@@ -1,12 +1,6 @@
-"""Compares, at every tier of a finished run, the logits of the worker's own model with those of PEFT's.
-
-    PYTHONPATH=workers python test/e2e/compare_logits.py RUN_DIR BASE_MODEL
-
-prints {"r": {"difference": largest absolute difference, "moved": largest change against the base model}}.
-"""
+"""Compares, at every tier of a finished run, the logits of the worker's own model with those of PEFT's."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -20,7 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 
-def main(run: Path, base: str) -> None:
+def compare_tiers(run_dir: str, base: str) -> dict[int, dict[str, float]]:
+    """Of each rank the largest absolute difference, and the largest change against the base model."""
+    run = Path(run_dir)
     record = json.loads((run / "run.json").read_text())
     last = max((run / "rounds").iterdir(), key=lambda folder: int(folder.name))
     saved = load_file(last / "global.safetensors")
@@ -48,7 +44,7 @@ def main(run: Path, base: str) -> None:
             theirs = PeftModel.from_pretrained(load_base(base, record), run / "adapters" / f"r{r}").eval()
             worker, peft = ours.model(input_ids=tokens).logits, theirs(input_ids=tokens).logits
             differences[r] = {"difference": spread(worker, peft), "moved": spread(peft, plain)}
-    print(json.dumps(differences))
+    return differences
 
 
 def load_base(base: str, record: dict) -> PreTrainedModel:
@@ -62,7 +58,3 @@ def load_base(base: str, record: dict) -> PreTrainedModel:
 
 def spread(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

@@ -5,23 +5,28 @@ import process from "node:process";
 import { beforeAll, describe, expect, test } from "vitest";
 import {
   allClients,
+  ConfigError,
   exportRun,
   federate,
   type FederateOptions,
   listRanks,
   processLauncher,
+  RunFailedError,
   type RunEvent,
   segmentWise,
   verifyRun,
+  writeReport,
 } from "../../src/index.ts";
 import { readRun } from "../../src/records/read-run.ts";
 import { cli, keepLines, readLines, root, temporaryFolder } from "../support/e2e.ts";
+import { sharedWorkers } from "../support/shared-workers.ts";
 
 // Runs with a worker that starts at once, then altered on disk.
 
 const folder = temporaryFolder();
 const ROUNDS = 4;
 const launcher = processLauncher({ command: process.execPath, args: [path.join(root, "test/fixtures/other-worker.mjs")] });
+const pool = sharedWorkers({ launcher });
 const at = (...parts: string[]) => path.join(folder(), "runs", ...parts);
 
 function options(name: string): FederateOptions {
@@ -36,9 +41,8 @@ function options(name: string): FederateOptions {
     strategy: { selection: allClients(), rankAssignment: listRanks([2, 1, 1]), aggregation: segmentWise() },
     fit: { objective: "none", localSteps: 5, batchSize: 8, lr: 0.1 },
     evaluate: { shardSize: 10 },
-    workers: { count: 1 },
     recordUpdates: true,
-    launcher,
+    pool: pool(),
   };
 }
 
@@ -57,6 +61,15 @@ function copied(name: string): string {
 function prelort(...args: string[]): { readonly status: number | null; readonly output: string } {
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { cwd: folder(), encoding: "utf8" });
   return { status, output: stdout + stderr };
+}
+
+const exportBeside = (directory: string) => exportRun(directory, { out: `${directory}-exported` });
+
+/** The message of the error of that kind with which it rejects. */
+async function refusalOf(refused: Promise<unknown>, kind: typeof ConfigError | typeof RunFailedError): Promise<string> {
+  const error: unknown = await refused.catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(kind);
+  return (error as Error).message;
 }
 
 function editLine(file: string, number: number, edit: (line: string) => string): void {
@@ -86,15 +99,15 @@ describe("a finished run", () => {
   test.each([
     ["empty", 0],
     ["cut", 5],
-  ])("is neither verified nor exported when its journal is %s", (how, lines) => {
+  ])("is neither verified nor exported when its journal is %s", async (how, lines) => {
     const directory = copied(`journal-${how}`);
     keepLines(path.join(directory, "journal.jsonl"), lines);
-    for (const command of ["verify", "export"]) {
-      const { status, output } = prelort(command, directory);
-      expect([status, output]).toEqual([1, expect.stringMatching(/\b4\b.*\bjournal\b/)]);
+    for (const command of [verifyRun, exportBeside]) {
+      const message = await refusalOf(command(directory), RunFailedError);
+      expect(message).toMatch(/\b4\b.*\bjournal\b/);
     }
     // A round that the journal still names can be exported.
-    if (lines > 0) expect(prelort("export", directory, "--round", "0", "--out", `${directory}-0`).status).toBe(0);
+    if (lines > 0) expect(await exportRun(directory, { round: 0, out: `${directory}-0` })).toMatchObject({ round: 0 });
   });
 
   test("without its adapters writes them again, byte for byte, without a worker", async () => {
@@ -171,8 +184,16 @@ describe("a run that ended before its data was ready is refused", () => {
     await expect(federate(missing).result).rejects.toThrow();
   });
 
-  test.each(["report", "export", "verify", "evaluate"])("by %s", (command) => {
-    const { status, output } = prelort(command, at("unready"));
+  test.each([
+    ["report", writeReport],
+    ["export", exportBeside],
+    ["verify", verifyRun],
+  ])("by %s", async (_, command) => {
+    expect(await refusalOf(command(at("unready")), ConfigError)).toMatch(/\bunready\b.*prelort resume/);
+  });
+
+  test("by evaluate", () => {
+    const { status, output } = prelort("evaluate", at("unready"));
     expect([status, output]).toEqual([2, expect.stringMatching(/\bunready\b.*prelort resume/)]);
   });
 });
@@ -218,10 +239,9 @@ describe("a run directory from elsewhere", () => {
     writeFileSync(outside, "mine");
     rmSync(path.join(directory, "report.html"), { force: true });
     symlinkSync(outside, path.join(directory, "report.html"));
-    expect(prelort("report", directory).status).toBe(0);
+    expect(await writeReport(directory)).toBe(path.join(directory, "report.html"));
     expect(readFileSync(outside, "utf8")).toBe("mine");
     mkdirSync(at("empty"));
-    const { status, output } = prelort("report", at("empty"));
-    expect([status, output]).toEqual([2, expect.stringMatching(/\bempty\b.*run\.json/)]);
+    expect(await refusalOf(writeReport(at("empty")), ConfigError)).toMatch(/\bempty\b.*run\.json/);
   });
 });

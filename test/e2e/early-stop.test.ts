@@ -3,27 +3,45 @@ import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { execa } from "execa";
 import { beforeAll, describe, expect, test } from "vitest";
-import type { BestRound, EarlyStop } from "../../src/index.ts";
-import { federate, verifyRun } from "../../src/index.ts";
-import { cli, python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
+import { type BestRound, type EarlyStop, federate, type FederateOptions, verifyRun } from "../../src/index.ts";
+import { echo, tinyLauncher, tinyRun } from "../../src/testing/index.ts";
+import { cli, root, temporaryFolder, tinyRun as tinyLlamaRun } from "../support/e2e.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 const runs = temporaryFolder();
+const pool = sharedWorkers();
+/** Later rounds are as good, but not better. */
+const LAST_LEARNING = 3;
+const STOPPING = { rounds: 9, seed: 7, evaluate: { best: { metric: "loss" } }, stopWhen: { patience: 2 } } as const;
 const script = path.join(root, "test/fixtures/stopping-controller.mjs");
+
+type Changes = Pick<FederateOptions, "keepRounds" | "resume">;
 
 interface Made {
   readonly sha256: string;
-  readonly best: BestRound;
-  readonly stopped: EarlyStop;
+  readonly best: BestRound | undefined;
+  readonly stopped: EarlyStop | undefined;
+  /** Rounds in which clients were asked to train. */
   readonly trained: readonly number[];
 }
 
-/** Runs the controller in a process of its own; undefined if it was killed. */
-async function control(name: string, options: object, killAt?: object): Promise<Made | undefined> {
-  const given = JSON.stringify({ options: { runsDir: runs(), name, ...options }, killAt });
-  const { stdout, stderr, signal, exitCode } = await execa(process.execPath, [script, given], { reject: false });
-  if (signal === "SIGKILL") return undefined;
-  expect([exitCode, stderr]).toEqual([0, ""]);
-  return JSON.parse(stdout) as Made;
+/** Runs until it stops. */
+async function control(name: string, changes: Changes): Promise<Made> {
+  // As in the fixture.
+  const launcher = tinyLauncher({ fit: (fit) => (fit.round > LAST_LEARNING ? echo(fit) : fit.train()) });
+  const run = federate(tinyRun({ runsDir: runs(), name, ...STOPPING, ...changes, launcher }));
+  const trained = new Set<number>();
+  for await (const event of run) if (event.type === "round-start") trained.add(event.round);
+  const { sha256, best, stopped } = await run.result;
+  return { sha256, best, stopped, trained: [...trained] };
+}
+
+/** Runs in a process of its own, which is killed at that point. */
+async function killAt(name: string, changes: Changes, point: object): Promise<void> {
+  const options = { runsDir: runs(), name, ...STOPPING, ...changes };
+  const given = JSON.stringify({ options, lastLearning: LAST_LEARNING, killAt: point });
+  const { stderr, signal } = await execa(process.execPath, [script, given], { reject: false });
+  expect([signal, stderr]).toEqual(["SIGKILL", ""]);
 }
 
 /** SHA-256 of everything that a killed and resumed run must have in common with one that nobody disturbed. */
@@ -43,7 +61,7 @@ function hashes(name: string): Record<string, string> {
 describe.each([["all"], ["best"], [1]] as const)(
   "with keep_rounds %s, a killed run that is resumed stops in the same round with the same bytes:",
   (keepRounds) => {
-    let undisturbed: { readonly made: Made | undefined; readonly hashes: Record<string, string> };
+    let undisturbed: { readonly made: Made; readonly hashes: Record<string, string> };
     beforeAll(async () => {
       const made = await control(`whole-${keepRounds}`, { keepRounds });
       undisturbed = { made, hashes: hashes(`whole-${keepRounds}`) };
@@ -58,13 +76,13 @@ describe.each([["all"], ["best"], [1]] as const)(
       ["killed while the adapters are saved", { event: "phase-start", phase: "save" }],
       ...(keepRounds === "all" ? [] : [["killed in the middle of removing a round", { removal: 2 }] as const]),
     ];
-    test.each(points)("%s", async (called, killAt) => {
+    test.each(points)("%s", async (called, point) => {
       const name = `${called.replaceAll(" ", "-")}-${keepRounds}`;
-      expect(await control(name, { keepRounds }, killAt)).toBeUndefined();
+      await killAt(name, { keepRounds }, point);
       const resumed = await control(name, { keepRounds, resume: true });
-      const { sha256, best, stopped } = undisturbed.made ?? {};
+      const { sha256, best, stopped } = undisturbed.made;
       expect(resumed).toMatchObject({ sha256, best, stopped });
-      expect(Math.max(0, ...(resumed?.trained ?? []))).toBeLessThanOrEqual(5);
+      expect(Math.max(0, ...resumed.trained)).toBeLessThanOrEqual(5);
       expect(hashes(name)).toEqual(undisturbed.hashes);
       expect((await verifyRun(path.join(runs(), name))).flatMap(({ problems }) => problems)).toEqual([]);
       // Resumed after its end, it trains nothing either.
@@ -76,9 +94,9 @@ describe.each([["all"], ["best"], [1]] as const)(
 
 describe("a language model's run that stops early", () => {
   const run = (name: string, best: { readonly metric: string }, target: number) => {
-    const options = tinyRun(runs(), name);
+    const options = onPool(tinyLlamaRun(runs(), name), pool());
     const evaluate = { ...options.evaluate, maxNewTokens: 4, best };
-    return federate({ ...options, rounds: 3, evaluate, stopWhen: { target }, workers: { ...options.workers, python } }).result;
+    return federate({ ...options, rounds: 3, evaluate, stopWhen: { target } }).result;
   };
 
   test("generates text in its last round, though that was not known before", async () => {
@@ -92,20 +110,8 @@ describe("a language model's run that stops early", () => {
     const { metrics, best, stopped, directory } = await run("best", { metric: "rouge_l" }, 2);
     expect([stopped, metrics.length]).toEqual([undefined, 4]);
     expect(metrics.every(({ byTier }) => byTier.every(({ rougeL }) => rougeL !== null))).toBe(true);
-    const command = async (...args: string[]) =>
-      (
-        await execa(process.execPath, [
-          cli,
-          args[0] ?? "",
-          directory,
-          ...args.slice(1),
-          "--round",
-          "best",
-          "--json",
-          "--set",
-          `workers.python=${python}`,
-        ])
-      ).stdout;
+    const command = async (verb: string, ...args: string[]) =>
+      (await execa(process.execPath, [cli, verb, directory, ...args, "--round", "best", "--json"])).stdout;
     const { byTier } = JSON.parse(await command("evaluate")) as Pick<(typeof metrics)[number], "byTier">;
     expect(byTier).toEqual(metrics[best?.round ?? -1]?.byTier);
     const answers = await command("generate", "Define the noun cat .", "--raw", "--r", "4", "--max-new-tokens", "2");

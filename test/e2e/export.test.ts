@@ -2,28 +2,34 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { federate, type FederateOptions, fLoRA, type RunEvent, type RunResult, verifyRun } from "../../src/index.ts";
+import {
+  federate,
+  type FederateOptions,
+  fLoRA,
+  listRanks,
+  type RunEvent,
+  type RunResult,
+  stratifiedSelection,
+  verifyRun,
+} from "../../src/index.ts";
 import { writeAdapterFolder } from "../../src/artifacts/peft-folder.ts";
 import { readSource } from "../../src/artifacts/init-source.ts";
 import { readTrained } from "../../src/artifacts/load-trained.ts";
 import { startFrom } from "../../src/artifacts/init-adapter.ts";
 import { initialAdapter } from "../../src/adapter/initialise.ts";
-import { cli, python, root, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { cli, readLines, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { exportLoader } from "../support/export-loader.ts";
 import { PATIENCE_MS } from "../support/patience.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 const folder = temporaryFolder();
+const pool = sharedWorkers();
 const at = (...parts: string[]) => path.join(folder(), ...parts);
 
-function load(...args: string[]): unknown {
-  const script = path.join(root, "test/e2e/load_exports.py");
-  const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
-  const output = execFileSync(python, [script, ...args], { encoding: "utf8", env, stdio: ["ignore", "pipe", "ignore"] });
-  return output === "" ? undefined : JSON.parse(output);
-}
+const loader = exportLoader();
 
 /** Largest difference of each model's logits from the first one's. */
-const apart = (folders: Readonly<Record<string, string>>) =>
-  load("compare", ...Object.entries(folders).map(([name, directory]) => `${name}=${directory}`)) as Record<string, number>;
+const apart = async (folders: Readonly<Record<string, string>>) => (await loader().ask("compare", folders)) as Record<string, number>;
 
 function exported(...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, "export", ...args], { cwd: folder(), encoding: "utf8" });
@@ -34,7 +40,7 @@ function exported(...args: string[]): string {
 
 /** A mean-pooled classifier of topics. */
 function classifierRun(name: string, more: Partial<FederateOptions["lora"]> = {}): FederateOptions {
-  const base = tinyRun(folder(), name);
+  const base = onPool(tinyRun(folder(), name), pool());
   return {
     ...base,
     rounds: 1,
@@ -48,33 +54,90 @@ function classifierRun(name: string, more: Partial<FederateOptions["lora"]> = {}
 let language: RunResult;
 let classifier: RunResult;
 beforeAll(async () => {
-  const options = tinyRun(folder(), "language");
+  const options = onPool(tinyRun(folder(), "language"), pool());
   language = await federate({ ...options, strategy: { ...options.strategy, aggregation: fLoRA() } }).result;
   classifier = await federate(classifierRun("classifier")).result;
 });
 
-test("a language model is exported as a PEFT adapter, merged at that rank, and merged in full", () => {
+test("PEFT loads every saved tier and computes the worker's logits", async () => {
+  const { directory } = await federate(onPool(tinyRun(folder(), "tiers"), pool())).result;
+  const compared = await loader().ask("compare_tiers", directory, tiny("tiny-llama"));
+  const differences = compared as Record<string, { difference: number; moved: number }>;
+  expect(Object.keys(differences)).toEqual(["1", "2", "4", "8"]);
+  for (const [r, { difference, moved }] of Object.entries(differences)) {
+    expect(difference, `largest difference of a logit at rank ${r}`).toBeLessThan(1e-5);
+    expect(moved, `the adapter of rank ${r} moves the base model's logits`).toBeGreaterThan(1e-3);
+  }
+});
+
+test("a language model is exported as a PEFT adapter, merged at that rank, and merged in full", async () => {
   expect(exported("language", "--r", "3")).toMatch(/^.*\blanguage\b.*\b2\b.*\b3\b.*\bf32\b.*\blanguage-r3\n$/);
   exported("language", "--merge", "--r", "3", "--out", "three");
-  const { three, base } = apart({ peft: at("language-r3"), three: at("three"), base: tiny("tiny-llama") }) as never;
+  const { three, base } = (await apart({ peft: at("language-r3"), three: at("three"), base: tiny("tiny-llama") })) as never;
   expect(three).toBeLessThan(1e-5);
   expect(base).toBeGreaterThan(1e-3);
 
   exported("language", "--merge", "--out", "all", "--dtype", "f32");
-  const whole = apart({ hand: at("language/rounds/2"), all: at("all"), three: at("three") });
+  const whole = await apart({ hand: at("language/rounds/2"), all: at("all"), three: at("three") });
   expect(whole["all"]).toBeLessThan(1e-5);
   // What the SVD at rank 3 leaves out.
   expect(whole["three"]).toBeGreaterThan(1e-4);
 });
 
-test("a classifier is exported with its head and labels, and with a note for each loader that cannot load a head", () => {
+test("a classifier's head is trained, averaged and saved with its adapter", async () => {
+  const base = onPool(tinyRun(folder(), "head"), pool());
+  const result = await federate({
+    ...base,
+    model: { nameOrPath: tiny("tiny-bert"), task: "sequence-classification" },
+    lora: { r: 4, target_modules: ["query", "value"] },
+    data: {
+      path: tiny("topics.jsonl"),
+      text: "{text}",
+      label: "topic",
+      evalExamples: 24,
+      clients: 4,
+      partition: { name: "dirichlet", by: "topic", alpha: 0.5, minExamples: 4 },
+    },
+    strategy: { ...base.strategy, rankAssignment: listRanks([4, 2, 1, 1]), selection: stratifiedSelection({ fraction: 0.75 }) },
+    rounds: 3,
+    fit: { localSteps: 15, batchSize: 8, lr: 0.01, headLr: 0.05 },
+  }).result;
+  const [first, last] = [result.metrics[0], result.metrics.at(-1)];
+  for (const [tier, { r, accuracy }] of (last?.byTier ?? []).entries()) {
+    expect(accuracy, `accuracy at rank ${r}`).toBeGreaterThan(first?.byTier[tier]?.accuracy as number);
+  }
+  expect(last?.coverage.every(({ clients }) => clients > 0)).toBe(true);
+  // The figures are those of the examples: the matrix has them all, and its diagonal is what the accuracy counts.
+  expect(last?.confusion?.map(({ r }) => r)).toEqual([1, 4]);
+  for (const { r, cells } of last?.confusion ?? []) {
+    const count = (counts: (label: number, predicted: number) => boolean) =>
+      cells.reduce((sum, [label, predicted, examples]) => sum + (counts(label, predicted) ? examples : 0), 0);
+    expect(count(() => true)).toBe(24);
+    const tier = last?.byTier.find((metrics) => metrics.r === r);
+    expect(tier?.accuracy).toBe(count((label, predicted) => label === predicted) / 24);
+    expect(tier?.ece).toBeGreaterThan(0);
+    expect(tier?.intervals?.map(({ name }) => name)).toEqual(["loss", "accuracy", "macro_f1", "ece"]);
+  }
+  expect(JSON.parse(JSON.stringify(readLines(result.directory, "metrics.jsonl").at(-1)))).toMatchObject({
+    by_tier: last?.byTier.map(({ accuracy, ece, intervals }) => ({ accuracy, ece, intervals })),
+    confusion: last?.confusion,
+  });
+  await result.savePretrained(at("one-more"), { r: 3 });
+  expect(JSON.parse(readFileSync(at("one-more/adapter_config.json"), "utf8"))).toMatchObject({ r: 3, lora_alpha: 6 });
+  await expect(result.savePretrained(at("one-more"), { r: 5 })).rejects.toMatchObject({
+    issues: [{ path: "r", message: expect.stringMatching(/\b1\b.*\b4\b.*\b5$/) }],
+  });
+  expect(existsSync(at("one-more/adapter_model.safetensors"))).toBe(true);
+});
+
+test("a classifier is exported with its head and labels, and with a note for each loader that cannot load a head", async () => {
   const output = exported("classifier", "--r", "4", "--out", "peft");
   expect(output).toMatch(/^.*\bclassifier\b.*\b1\b.*\b4\b.*\bf32\b.*\bpeft\n.*\bvLLM\b.*\n.*\bllama\.cpp\b/);
   expect(exported("classifier", "--r", "4", "--merge", "--out", "whole")).toMatch(
     /^.*\bclassifier\b.*\bwhole\n.*prelort_worker\.models\.MeanPooledClassifier\.from_pretrained\("whole"\)\n$/,
   );
-  expect(apart({ peft: at("peft"), whole: at("whole") })["whole"]).toBeLessThan(1e-5);
-  expect(load("labels", at("whole"))).toEqual({ 0: "animal", 1: "food", 2: "tool", 3: "weather" });
+  expect((await apart({ peft: at("peft"), whole: at("whole") }))["whole"]).toBeLessThan(1e-5);
+  expect(await loader().ask("labels", at("whole"))).toEqual({ 0: "animal", 1: "food", 2: "tool", 3: "weather" });
   expect(readdirSync(at("whole"))).toEqual(expect.arrayContaining(["config.json", "model.safetensors", "tokenizer.json", "prelort.json"]));
 });
 
@@ -82,7 +145,7 @@ test("savePretrained does the same, in half the bytes on request", async () => {
   const { remarks } = await classifier.savePretrained(at("halves"), { r: 2, merge: true, dtype: "bf16" });
   expect(remarks).toEqual([expect.stringContaining(`prelort_worker.models.MeanPooledClassifier.from_pretrained("${at("halves")}")`)]);
   await classifier.savePretrained(at("whole-2"), { r: 2 });
-  const distance = apart({ peft: at("whole-2"), halves: at("halves") })["halves"];
+  const distance = (await apart({ peft: at("whole-2"), halves: at("halves") }))["halves"];
   expect(distance).toBeGreaterThan(0);
   expect(distance).toBeLessThan(0.05);
 });
@@ -138,13 +201,13 @@ describe("lora.init_from", () => {
   });
 
   test("an adapter from PEFT with several ranks and scales computes the same logits in nested order", async () => {
-    load("patterned", tiny("tiny-llama"), at("patterned"));
+    await loader().ask("patterned", tiny("tiny-llama"), at("patterned"));
     const { config, peft, layout } = await readTrained(at("language"));
     const drawn = initialAdapter(layout, new Float32Array(0), "aa");
     const { adapter, r } = startFrom(await readSource(at("patterned")), layout, drawn);
     expect(r).toBe(6);
     await writeAdapterFolder(at("nested"), { config, peft, layout, adapter, r: 8, dtype: "f32" });
-    const { nested, base } = apart({ theirs: at("patterned"), nested: at("nested"), base: tiny("tiny-llama") }) as never;
+    const { nested, base } = (await apart({ theirs: at("patterned"), nested: at("nested"), base: tiny("tiny-llama") })) as never;
     expect(nested).toBeLessThan(1e-5);
     expect(base).toBeGreaterThan(1e-3);
   });

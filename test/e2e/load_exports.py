@@ -1,10 +1,13 @@
 """Loads exports as users would, and makes an adapter that only PEFT can make.
 
-    PYTHONPATH=workers python test/e2e/load_exports.py VERB …
+    PYTHONPATH=workers python test/e2e/load_exports.py
 
-    compare NAME=FOLDER …   distance of each one's logits to the first
-    labels FOLDER           id2label of a whole model
-    patterned BASE FOLDER   makes a PEFT adapter of several ranks and scales
+answers each line of standard input, a request, with a line of JSON:
+
+    ["compare", {NAME: FOLDER, …}]      distance of each one's logits to the first
+    ["compare_tiers", RUN_DIR, BASE]    that of a run's saved tiers to the worker's own model, see compare_logits.py
+    ["labels", FOLDER]                  id2label of a whole model
+    ["patterned", BASE, FOLDER]         makes a PEFT adapter of several ranks and scales
 
 A folder is a PEFT adapter, a whole model, or a round of a run; its components are merged here by hand.
 """
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compare_logits import compare_tiers
 from peft import LoraConfig, PeftModel, get_peft_model
 from prelort_worker.models import MeanPooledClassifier
 from safetensors import safe_open
@@ -24,8 +28,8 @@ TOKENS = torch.arange(4, 28).view(2, 12)
 
 
 @torch.no_grad()
-def compare(named: dict[str, Path]) -> dict[str, float]:
-    logits = {name: load(folder).eval()(input_ids=TOKENS).logits.float() for name, folder in named.items()}
+def compare(named: dict[str, str]) -> dict[str, float]:
+    logits = {name: load(Path(folder)).eval()(input_ids=TOKENS).logits.float() for name, folder in named.items()}
     first = next(iter(logits.values()))
     return {name: float((other - first).abs().max()) for name, other in logits.items()}
 
@@ -81,15 +85,13 @@ def patterned(base: str, folder: str) -> None:
     model.save_pretrained(folder)
 
 
-def main(verb: str, *arguments: str) -> None:
-    if verb == "compare":
-        named = dict(argument.split("=", 1) for argument in arguments)
-        print(json.dumps(compare({name: Path(folder) for name, folder in named.items()})))
-    elif verb == "labels":
-        print(json.dumps(AutoConfig.from_pretrained(arguments[0]).id2label))
-    else:
-        patterned(*arguments)
+def labels(folder: str) -> Any:
+    return AutoConfig.from_pretrained(folder).id2label
 
+
+VERBS = {"compare": compare, "compare_tiers": compare_tiers, "labels": labels, "patterned": patterned}
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for line in sys.stdin:
+        verb, *arguments = json.loads(line)
+        print(json.dumps(VERBS[verb](*arguments)), flush=True)

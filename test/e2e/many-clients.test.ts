@@ -14,19 +14,21 @@ import {
   writeReport,
 } from "../../src/index.ts";
 import { readLines, root, temporaryFolder } from "../support/e2e.ts";
+import { sharedWorkers } from "../support/shared-workers.ts";
 
 // More clients than one frame could list, or than a function takes as arguments.
 
 const CLIENTS = 120_000;
 const folder = temporaryFolder();
 const launcher = processLauncher({ command: process.execPath, args: [path.join(root, "test/fixtures/other-worker.mjs")] });
+const pool = sharedWorkers({ launcher });
 
 beforeAll(() => {
   const points = Array.from({ length: CLIENTS + 60 }, (_, index) => `{"x":[${index % 7},${index % 3}],"cloud":"${"abc"[index % 3]}"}`);
   writeFileSync(path.join(folder(), "points.jsonl"), `${points.join("\n")}\n`);
 });
 
-function options(name: string, changes: Partial<FederateOptions> = {}): FederateOptions {
+function options(name: string): FederateOptions {
   return {
     name,
     runsDir: path.join(folder(), "runs"),
@@ -41,25 +43,23 @@ function options(name: string, changes: Partial<FederateOptions> = {}): Federate
       aggregation: segmentWise(),
     },
     fit: { objective: "none", localSteps: 2, batchSize: 1, lr: 0.1 },
-    workers: { count: 1 },
-    launcher,
-    ...changes,
   };
 }
 
 test("a run over 120,000 clients trains, is resumed to the same bytes, verified, reported and planned", async () => {
-  const whole = await federate(options("whole")).result;
+  const train = (name: string, changes: Partial<FederateOptions> = {}) => federate({ ...options(name), ...changes, pool: pool() });
+  const whole = await train("whole").result;
   expect(whole.metrics.map(({ reported }) => reported.length)).toEqual([0, 4, 4, 4]);
 
   const controller = new AbortController();
-  const stopped = federate(options("stopped", { signal: controller.signal }));
+  const stopped = train("stopped", { signal: controller.signal });
   for await (const event of stopped) {
     if (event.type === "data-ready") expect(event.clients).toHaveLength(CLIENTS);
     if (event.type === "round-end" && event.round === 1) break;
   }
   controller.abort();
   await expect(stopped.result).rejects.toMatchObject({ kind: "interrupted" });
-  const { directory, sha256 } = await federate(options("stopped", { resume: true })).result;
+  const { directory, sha256 } = await train("stopped", { resume: true }).result;
   expect(sha256).toBe(whole.sha256);
   expect(readFileSync(path.join(directory, "metrics.jsonl"))).toEqual(readFileSync(path.join(whole.directory, "metrics.jsonl")));
 
@@ -75,7 +75,7 @@ test("a run over 120,000 clients trains, is resumed to the same bytes, verified,
   const report = await writeReport(directory);
   expect(statSync(report).size).toBeLessThan(500_000);
 
-  const planned = await plan(options("plan"));
+  const planned = await plan({ ...options("plan"), workers: { count: 1 }, launcher });
   expect(planned.clients).toHaveLength(CLIENTS);
   const trained = readLines(directory, "journal.jsonl").flatMap(({ type, clients }) =>
     type === "round" ? (clients as { id: string }[]) : [],

@@ -1,11 +1,9 @@
-import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import {
   type Aggregation,
   federate,
   type FederateOptions,
   listRanks,
-  processLauncher,
   type RobustOptions,
   type RunEvent,
   type RunResult,
@@ -13,12 +11,15 @@ import {
   withUpdateBound,
 } from "../../src/index.ts";
 import { verifyRun } from "../../src/server/verify.ts";
-import { python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
+import { temporaryFolder, tinyRun } from "../support/e2e.ts";
+import { faultyWorkers } from "../support/faulty-workers.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 /* Twelve clients, four of which send their update times -10 in every round. Those four train both segments. */
 
 const runs = temporaryFolder();
-const launcher = processLauncher({ command: python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
+const { launcher, setFaults } = faultyWorkers(runs);
+const pool = sharedWorkers({ workers: { count: 1, retries: 0 }, launcher });
 const MALICIOUS = ["c00", "c03", "c06", "c09"];
 
 interface Played extends RunResult {
@@ -26,15 +27,13 @@ interface Played extends RunResult {
 }
 
 async function play(name: string, aggregation: Aggregation): Promise<Played> {
-  const base = tinyRun(runs(), name);
+  const base = onPool(tinyRun(runs(), name), pool());
   const options: FederateOptions = {
     ...base,
-    launcher,
     rounds: 4,
     lora: { ...base.lora, r: 4, tiers: [2, 4] },
     data: { ...base.data, clients: 12 },
     strategy: { ...base.strategy, rankAssignment: listRanks([4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2]), aggregation },
-    workers: { count: 1, retries: 0 },
     recordUpdates: true,
   };
   const run = federate(options);
@@ -61,15 +60,9 @@ const aggregations = {
 const played = new Map<string, Played>();
 
 beforeAll(async () => {
-  process.env["PRELORT_TEST_FAULT"] = JSON.stringify({});
   played.set("honest", await play("honest", segmentWise()));
-  process.env["PRELORT_TEST_FAULT"] = JSON.stringify({ fits: Object.fromEntries(MALICIOUS.map((id) => [id, "poison"])) });
-  const queue = Object.entries(aggregations);
-  const playAll = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) played.set(next[0], await play(...next));
-  };
-  // Two runs at a time, with one worker each.
-  await Promise.all([playAll(), playAll()]);
+  setFaults({ fits: Object.fromEntries(MALICIOUS.map((id) => [id, "poison"])) });
+  for (const [name, aggregation] of Object.entries(aggregations)) played.set(name, await play(name, aggregation));
 });
 
 test("with a third of the clients malicious, the plain mean ends worse than before training", () => {

@@ -1,12 +1,16 @@
-import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { federate, type FederateOptions, processLauncher, type RunEvent, type Selection, verifyRun } from "../../src/index.ts";
-import { python, keepLines, readLines, root, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
-import { command, type Ended } from "../support/killed-command.ts";
+import { buildRun, federate, type FederateOptions, loadConfig, type RunEvent, type Selection, verifyRun } from "../../src/index.ts";
+import { python, keepLines, readLines, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { faultyWorkers } from "../support/faulty-workers.ts";
+import { command } from "../support/killed-command.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 const runs = temporaryFolder();
+const { launcher, setFaults } = faultyWorkers(runs);
+const pool = sharedWorkers({ workers: { count: 2, retries: 1, beatTimeout: 60 }, launcher });
 const ROUNDS = 3;
 
 /** Of every kind: what depends on the round, on the step, on chance, and on what a client received. */
@@ -49,7 +53,7 @@ function writeConfig(name: string): string {
     },
     fit: { ...OPTIONS, local_steps: fit?.localSteps, batch_size: fit?.batchSize, lr: fit?.lr },
     evaluate: { shard_size: evaluate?.shardSize, batch_size: evaluate?.batchSize },
-    workers: { count: 2, python },
+    workers: { count: 1, python },
     record_updates: true,
   };
   writeFileSync(file, stringify(config));
@@ -71,63 +75,65 @@ function damage(file: string): void {
   writeFileSync(file, content.fill(1, content.length - 4));
 }
 
+let undisturbed: Record<string, string>;
+beforeAll(async () => {
+  expect((await command(["run", writeConfig("undisturbed"), "--set", "workers.count=2"])).code).toBe(0);
+  undisturbed = bytesOf("undisturbed");
+  expect(Object.keys(undisturbed)).toContain("rounds/2/server-state.safetensors");
+});
+
 describe("a resumed run ends with the bytes of an undisturbed run:", () => {
-  let undisturbed: Record<string, string>;
   beforeAll(async () => {
-    expect((await command(["run", writeConfig("undisturbed")])).code).toBe(0);
-    undisturbed = bytesOf("undisturbed");
-    expect(Object.keys(undisturbed)).toContain("rounds/2/server-state.safetensors");
+    await kill("reported", (event) => event.type === "client-fit" && event.round === 2);
+    cpSync(path.join(runs(), "reported"), path.join(runs(), "damaged"), { recursive: true });
   });
 
-  test.each<[string, (event: RunEvent) => unknown, { readonly restored: number }]>([
-    [
-      "killed in round 2 after a client has reported",
-      ({ type, ...event }) => type === "client-fit" && "round" in event && event.round === 2,
-      { restored: 1 },
-    ],
-    ["killed while workers start", ({ type }) => type === "worker-ready", { restored: 0 }],
-    ["killed while round 0 is evaluated", ({ type }) => type === "evaluation-start", { restored: 0 }],
-    ["killed after the last round", (event) => event.type === "round-end" && event.round === ROUNDS, { restored: 0 }],
-  ])("%s", async (name, isEnd, { restored }) => {
-    const called = name.replaceAll(/[ ,]+/g, "-");
-    const config = writeConfig(called);
-    expect((await command(["run", config], isEnd)).code).toBeNull();
+  async function kill(name: string, isEnd: (event: RunEvent) => unknown): Promise<void> {
+    expect((await command(["run", writeConfig(name)], isEnd)).code).toBeNull();
+  }
+
+  async function resume(name: string, { workers = 1, restored = 0 } = {}): Promise<void> {
     // A power cut may leave half a line.
-    appendFileSync(path.join(runs(), called, "journal.jsonl"), '{"type":"commit","round":3,"sha');
-    const resumed = await command(["resume", path.join(runs(), called), "--set", "workers.count=1"]);
+    appendFileSync(path.join(runs(), name, "journal.jsonl"), '{"type":"commit","round":3,"sha');
+    const resumed = await command(["resume", path.join(runs(), name), "--set", `workers.count=${workers}`]);
     expect([resumed.code, resumed.stderr]).toEqual([0, ""]);
-    expect(bytesOf(called)).toEqual(undisturbed);
-    const fits = readLines(runs(), called, "journal.jsonl").filter(({ type }) => type === "fit");
+    expect(bytesOf(name)).toEqual(undisturbed);
+    const fits = readLines(runs(), name, "journal.jsonl").filter(({ type }) => type === "fit");
     expect(fits.filter((fit) => fit["is_restored"]).length).toBeGreaterThanOrEqual(restored);
     expect(fits.filter((fit) => !fit["is_restored"]).length).toBeLessThanOrEqual(ROUNDS * 3 + 2);
-    expect((await verifyRun(path.join(runs(), called))).map(({ problems }) => problems)).toEqual([[], [], [], []]);
-    expect(readdirSync(path.join(runs(), called)).filter((entry) => entry.startsWith("lock"))).toEqual([]);
+    expect((await verifyRun(path.join(runs(), name))).map(({ problems }) => problems)).toEqual([[], [], [], []]);
+    expect(readdirSync(path.join(runs(), name)).filter((entry) => entry.startsWith("lock"))).toEqual([]);
+  }
+
+  test("killed in round 2 after a client has reported", () => resume("reported", { workers: 2, restored: 1 }));
+
+  test.each<[string, (event: RunEvent) => unknown]>([
+    ["killed before its data is ready", ({ type }) => type === "worker-ready"],
+    ["killed while round 0 is evaluated", ({ type }) => type === "evaluation-start"],
+    ["killed after the last round", (event) => event.type === "round-end" && event.round === ROUNDS],
+  ])("%s", async (title, isEnd) => {
+    const name = title.replaceAll(" ", "-");
+    await kill(name, isEnd);
+    await resume(name);
   });
 
   test("killed, and its last adapter damaged", async () => {
-    const config = writeConfig("damaged");
-    expect((await command(["run", config], (event) => event.type === "round-start" && event.round === 3)).code).toBeNull();
-    const file = path.join(runs(), "damaged/rounds/2/global.safetensors");
-    damage(file);
-    expect((await command(["resume", path.join(runs(), "damaged")])).code).toBe(0);
+    damage(path.join(runs(), "damaged/rounds/1/global.safetensors"));
+    const options = buildRun(await loadConfig(writeConfig("damaged")));
+    await federate({ ...onPool(options, pool()), resume: true }).result;
     expect(bytesOf("damaged")).toEqual(undisturbed);
   });
 });
 
 describe("resume refuses before anything starts:", () => {
   test("a run that another process holds, another config, a folder without a run", async () => {
-    const config = writeConfig("busy");
-    let second: Promise<Ended> | undefined;
-    const first = await command(["run", config], (event) => {
-      if (event.type !== "round-start" || second) return false;
-      second = command(["resume", path.join(runs(), "busy")]);
-      return false;
-    });
-    expect(first.code).toBe(0);
-    expect((await second)?.code).toBe(2);
-    expect((await second)?.stderr).toMatch(new RegExp(`\\bbusy\\b.*\\b${first.pid}\\b`));
+    const busy = federate({ ...onPool(tinyRun(runs(), "busy"), pool()), rounds: 1000 });
+    for await (const event of busy) if (event.type === "round-start") break;
+    const second = await command(["resume", path.join(runs(), "busy")]);
+    await busy.stop();
+    expect([second.code, second.stderr]).toEqual([2, expect.stringMatching(new RegExp(`\\bbusy\\b.*\\b${process.pid}\\b`))]);
 
-    const other = await command(["resume", path.join(runs(), "busy"), "--set", "seed=8", "--set", "fit.lr=1"]);
+    const other = await command(["resume", path.join(runs(), "undisturbed"), "--set", "seed=8", "--set", "fit.lr=1"]);
     expect(other.code).toBe(2);
     expect(other.stderr).toMatch(/^ {2}--set seed {2}.*\b7\b.*\b8\b.*\n {2}--set fit\.lr {2}.*\b0\.01\b.*\b1\b/m);
 
@@ -141,12 +147,13 @@ describe("resume refuses before anything starts:", () => {
     writeFileSync(data, lines);
     const base = tinyRun(runs(), "changing");
     const options = { ...base, rounds: 1, data: { ...base.data, path: data } };
-    await federate(options).result;
+    await federate(onPool(options, pool())).result;
     rmSync(path.join(runs(), "changing/rounds/1"), { recursive: true });
     const journal = path.join(runs(), "changing/journal.jsonl");
     writeFileSync(journal, readFileSync(journal, "utf8").replace('{"type":"end"}\n', ""));
     writeFileSync(data, lines.replace("kind", "sort"));
-    await expect(federate({ ...options, resume: true }).result).rejects.toMatchObject({
+    // A worker of its own: those of the pool have read the data.
+    await expect(federate({ ...options, workers: { count: 1 }, resume: true }).result).rejects.toMatchObject({
       issues: [{ path: "data.path", message: expect.stringContaining("changing.jsonl") }],
     });
   });
@@ -154,9 +161,9 @@ describe("resume refuses before anything starts:", () => {
 
 test("resuming a finished run returns its result without starting a worker", async () => {
   const options = tinyRun(runs(), "ended");
-  const { sha256, metrics, adapter } = await federate(options).result;
-  const launcher = { launch: () => expect.unreachable("a worker was started") };
-  const again = federate({ ...options, launcher, resume: true });
+  const { sha256, metrics, adapter } = await federate(onPool(options, pool())).result;
+  const none = { launch: () => expect.unreachable("a worker was started") };
+  const again = federate({ ...options, launcher: none, resume: true });
   const types: string[] = [];
   for await (const event of again) types.push(event.type);
   const result = await again.result;
@@ -166,8 +173,8 @@ test("resuming a finished run returns its result without starting a worker", asy
 });
 
 test("verify names altered files and rounds that cannot be recomputed from their updates", async () => {
-  const options: FederateOptions = { ...tinyRun(runs(), "verified"), recordUpdates: true };
-  const { directory } = await federate(options).result;
+  const options = onPool(tinyRun(runs(), "verified"), pool());
+  const { directory } = await federate({ ...options, recordUpdates: true }).result;
   expect(await verifyRun(directory)).toEqual(
     [0, 4, 4].map((updates, round) => ({ round, updates, isAdapterVerified: true, isKept: true, problems: [] })),
   );
@@ -185,17 +192,16 @@ test("verify names altered files and rounds that cannot be recomputed from their
 });
 
 test("a committed round's metrics are recorded even if the next round fails at once", async () => {
-  const base = tinyRun(runs(), "failing");
+  const base = onPool(tinyRun(runs(), "failing"), pool());
   const selection: Selection = ({ round, clients }) => (round === 2 ? ["nobody"] : clients.map(({ id }) => id));
   await expect(federate({ ...base, strategy: { ...base.strategy, selection } }).result).rejects.toThrow('"nobody"');
   expect(readLines(runs(), "failing", "metrics.jsonl").map(({ round }) => round)).toEqual([0, 1]);
 });
 
 describe("a round closes", () => {
-  const launcher = processLauncher({ command: python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
-  const withFault = (name: string, fault: object, options: Partial<FederateOptions>): FederateOptions => {
-    process.env["PRELORT_TEST_FAULT"] = JSON.stringify(fault);
-    return { ...tinyRun(runs(), name), launcher, workers: { count: 2, retries: 1, beatTimeout: 60 }, ...options };
+  const withFaults = (name: string, faults: object, options: Partial<FederateOptions>): FederateOptions => {
+    setFaults(faults);
+    return { ...onPool(tinyRun(runs(), name), pool()), ...options };
   };
 
   test.each<[string, FederateOptions["closing"]]>([
@@ -203,7 +209,7 @@ describe("a round closes", () => {
     ["at its deadline, with a quorum", { quorum: 0.75, deadline: 0.1 }],
   ])("%s; late clients are recorded, and a resume repeats the round with the same clients", async (how, closing) => {
     const name = how.replaceAll(/\W+/g, "-");
-    const options = withFault(name, { fits: { c03: "endless" } }, { closing, rounds: 1 });
+    const options = withFaults(name, { fits: { c03: "endless" } }, { closing, rounds: 1 });
     const { sha256, directory, metrics } = await federate(options).result;
     expect(metrics[1]).toMatchObject({ reported: ["c00", "c01", "c02"], failed: [], late: ["c03"] });
 
@@ -212,22 +218,22 @@ describe("a round closes", () => {
     const lines = readFileSync(journal, "utf8").split("\n");
     writeFileSync(journal, `${lines.slice(0, lines.findIndex((line) => line.includes('"close"')) + 1).join("\n")}\n`);
     keepLines(path.join(directory, "metrics.jsonl"), 1);
-    process.env["PRELORT_TEST_FAULT"] = "{}";
+    setFaults({});
     const again = await federate({ ...options, resume: true }).result;
     expect(again.metrics).toEqual(metrics);
     expect(again.sha256).toBe(sha256);
   });
 
   test("with an error if no quorum can be reached, and can be resumed", async () => {
-    const options = withFault("quorum", { fits: { c00: "nan", c01: "nan" }, always: true }, { closing: { quorum: 0.75 } });
+    const options = withFaults("quorum", { fits: { c00: "nan", c01: "nan" }, always: true }, { closing: { quorum: 0.75 } });
     await expect(federate(options).result).rejects.toThrow(/\bround 1\b.*\b2\b.*\b4\b.*closing\.quorum.*\b3\b[^]*\bc0[01]\b/);
-    process.env["PRELORT_TEST_FAULT"] = "{}";
+    setFaults({});
     const { metrics } = await federate({ ...options, resume: true }).result;
     expect(metrics.map(({ failed }) => failed)).toEqual([[], [], []]);
   });
 
   test("without a client that crashes every worker, and neither the run nor its resume selects that client again", async () => {
-    const options = withFault("poison", { fits: { c02: "crash" }, always: true }, { rounds: 2 });
+    const options = withFaults("poison", { fits: { c02: "crash" }, always: true }, { rounds: 2 });
     const run = federate(options);
     const aside: RunEvent[] = [];
     for await (const event of run) if (event.type === "client-set-aside") aside.push(event);

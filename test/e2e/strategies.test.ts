@@ -17,12 +17,16 @@ import {
   withServerOptimizer,
 } from "../../src/index.ts";
 import { readLines, temporaryFolder, tinyRun } from "../support/e2e.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 const folder = temporaryFolder();
+const pool = sharedWorkers();
 
+/** On the shared worker, unless it has workers of its own. */
 async function run(name: string, strategy: Partial<FederateOptions["strategy"]>, more: Partial<FederateOptions> = {}): Promise<RunResult> {
   const base = tinyRun(folder(), name);
-  return federate({ ...base, ...more, strategy: { ...base.strategy, ...strategy } }).result;
+  const options = { ...base, ...more, strategy: { ...base.strategy, ...strategy } };
+  return federate(more.workers ? options : onPool(options, pool())).result;
 }
 
 function globalAfter(directory: string, round: number) {
@@ -46,7 +50,7 @@ test("power-of-choice asks workers for losses and selects the highest; FFA-LoRA 
     }
     expect(after.adapter.rows.slice(offset + a, offset + a + b)).not.toEqual(before.adapter.rows.slice(offset + a, offset + a + b));
   }
-  const again = await run("ffa-again", { selection, aggregation: ffaLora() }, { workers: { count: 1 } });
+  const again = await run("ffa-again", { selection, aggregation: ffaLora() }, { workers: { count: 2 } });
   expect(again.sha256).toBe(globalSha(directory));
 });
 
