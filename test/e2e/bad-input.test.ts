@@ -182,6 +182,7 @@ test("new-task writes a task that runs unchanged", () => {
     "rounds=1",
     `model.name_or_path=${tiny("tiny-bert")}`,
     "lora.tiers=[1,2,4,8]",
+    "workers.count=1",
     "data.eval_examples=40",
     "fit.local_steps=2",
   ];
