@@ -1,14 +1,16 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
+  createPool,
   exportRun,
   federate,
   type FederateOptions,
   listRanks,
   randomSelection,
   segmentWise,
+  type SharedPool,
   withServerOptimizer,
   zeroPadDeltas,
 } from "../../src/index.ts";
@@ -69,7 +71,8 @@ const cases: readonly Case[] = [
   { name: "vit", targets: "all-linear", adapted: [...PROJECTIONS, "fc1", "fc2"], model: { task: "image-classification" } },
 ];
 
-async function train({ name, targets, fit, model, data }: Case, count = 1) {
+/** With workers of its own, as many as `count`, or on the one of the pool. */
+async function train({ name, targets, fit, model, data }: Case, count?: number) {
   const task = model?.task ?? "causal-lm";
   const examples = {
     "causal-lm": languageData(),
@@ -78,7 +81,7 @@ async function train({ name, targets, fit, model, data }: Case, count = 1) {
     "image-classification": { path: path.join(folder(), "models/pictures"), label: "folder" },
   }[task as "causal-lm"];
   const { result } = federate({
-    name: `${name}${count === 1 ? "" : `-${count}`}`,
+    name: count === undefined ? name : `${name}-${count}`,
     runsDir: path.join(folder(), "runs"),
     seed: 3,
     rounds: 2,
@@ -91,10 +94,16 @@ async function train({ name, targets, fit, model, data }: Case, count = 1) {
       aggregation: name === "gpt2" ? withServerOptimizer(zeroPadDeltas(), { name: "momentum", momentum: 0.5 }) : segmentWise(),
     },
     fit: { localSteps: 6, batchSize: 8, lr: 0.02, ...fit },
-    workers: { count },
+    ...(count === undefined ? { pool } : { workers: { count } }),
   });
   return result;
 }
+
+let pool: SharedPool;
+beforeAll(async () => {
+  pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
+});
+afterAll(() => pool.close());
 
 describe("models of transformers", () => {
   const runs = () => cases.map(({ name }) => path.join(folder(), "runs", name));
@@ -123,8 +132,8 @@ describe("models of transformers", () => {
       model: { task: "image-classification" },
       fit: { objective: "sum" },
     };
-    const metricsWith = async (count: number) => readFileSync(path.join((await train(seeing, count)).directory, "metrics.jsonl"), "utf8");
-    const alone = await metricsWith(1);
+    const metricsWith = async (count?: number) => readFileSync(path.join((await train(seeing, count)).directory, "metrics.jsonl"), "utf8");
+    const alone = await metricsWith();
     expect(alone.trimEnd().split("\n")).toHaveLength(3);
     expect(await metricsWith(2)).toBe(alone);
   });

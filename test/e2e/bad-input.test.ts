@@ -1,7 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openConfig, withConfig } from "../../src/config/load.ts";
+import { buildRun, ConfigError, createPool, federate, type SharedPool } from "../../src/index.ts";
 import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 
 // Problems that only the data and the model reveal are reported together, before training starts.
@@ -26,18 +28,40 @@ function config(name: string, changes: Readonly<Record<string, string>>): string
   return file;
 }
 
+type Changes = Readonly<Record<string, string>>;
+
 /** Every reported problem as `line key: message`, or as `--set key message`. */
-function problemsOf(name: string, changes: Readonly<Record<string, string>>, set: readonly string[] = []): string[] {
-  const command = ["run", config(name, changes), ...set.flatMap((each) => ["--set", each])];
-  const { status, stderr } = spawnSync(process.execPath, [cli, ...command], { encoding: "utf8", cwd: folder() });
+async function problemsOf(name: string, changes: Changes, set: readonly string[] = []): Promise<string[]> {
+  const failed = withConfig(await openConfig(config(name, changes), { set }), (loaded) => {
+    const { workers: _, ...options } = buildRun(loaded);
+    return federate({ ...options, pool }).result;
+  });
+  const error: unknown = await failed.catch((reason: unknown) => reason);
+  if (!(error instanceof ConfigError)) throw error;
+  return problemsIn(error.message, name);
+}
+
+/** The same from the command line. */
+function printedProblemsOf(name: string, changes: Changes): string[] {
+  const { status, stderr } = spawnSync(process.execPath, [cli, "run", config(name, changes)], { encoding: "utf8", cwd: folder() });
   expect(status, stderr).toBe(2);
-  expect(stderr).not.toContain("Traceback");
+  return problemsIn(stderr, name);
+}
+
+function problemsIn(report: string, name: string): string[] {
+  expect(report).not.toContain("Traceback");
   expect(existsSync(path.join(folder(), "runs", name, "rounds")), "training had begun").toBe(false);
-  const [head = "", ...lines] = stderr.trimEnd().split("\n");
+  const [head = "", ...lines] = report.trimEnd().split("\n");
   expect(head).toMatch(new RegExp(`\\b${lines.length}\\b`));
   const location = new RegExp(`^  (?:${folder()}/${name}\\.yaml:(\\d+):\\d+|(--set \\S+))  `);
   return lines.map((line) => line.replace(location, (_, number: string | undefined, given: string) => `${number ?? given} `));
 }
+
+let pool: SharedPool;
+beforeAll(async () => {
+  pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
+});
+afterAll(() => pool.close());
 
 beforeAll(() => {
   const rows = readFileSync(tiny("topics.jsonl"), "utf8").trimEnd().split("\n");
@@ -55,8 +79,8 @@ beforeAll(() => {
 });
 
 describe("one command reports together", () => {
-  test("missing columns, a rank above a module's smaller side, a target module that is not linear", () => {
-    const found = problemsOf("columns", {
+  test("missing columns, a rank above a module's smaller side, a target module that is not linear", async () => {
+    const found = await problemsOf("columns", {
       data: `{ path: ${tiny("topics.jsonl")}, text: "{txet}", label: tpoic, eval_examples: 16, clients: 3 }`,
       lora: "{ r: 64, target_modules: [query, word_embeddings] }",
       strategy: "{ rank_assignment: { name: tiered, shares: { 64: 0.5, 1: 0.5 } } }",
@@ -69,8 +93,8 @@ describe("one command reports together", () => {
     ]);
   });
 
-  test("a client with too few examples, a label that no training example has, an unknown kind of attention", () => {
-    const found = problemsOf("clients", {
+  test("a client with too few examples, a label that no training example has, an unknown kind of attention", async () => {
+    const found = await problemsOf("clients", {
       model: `{ name_or_path: ${tiny("tiny-bert")}, task: sequence-classification, attention: psychic }`,
       data: `{ path: ${folder()}/offices, eval_path: ${folder()}/unseen.jsonl, text: "{text}", label: topic, client_eval_examples: 2, partition: { name: files } }`,
     });
@@ -81,8 +105,8 @@ describe("one command reports together", () => {
     ]);
   });
 
-  test("texts longer than the model's context, 4-bit weights without CUDA", () => {
-    const found = problemsOf("long", {
+  test("texts longer than the model's context, 4-bit weights without CUDA", async () => {
+    const found = await problemsOf("long", {
       model: `{ name_or_path: ${tiny("tiny-bert")}, task: sequence-classification, dtype: bf16, quantization: 4bit }`,
       data: `{ path: ${folder()}/long.jsonl, text: "{text}", label: topic, max_length: 200, eval_examples: 16, clients: 3 }`,
     });
@@ -92,8 +116,8 @@ describe("one command reports together", () => {
     ]);
   });
 
-  test("a tokenizer that cannot pad, a missing column, a model without any of the target modules", () => {
-    const found = problemsOf("padding", {
+  test("a tokenizer that cannot pad, a missing column, a model without any of the target modules", async () => {
+    const found = await problemsOf("padding", {
       data: `{ path: ${tiny("topics.jsonl")}, text: "{words}", label: topic, eval_examples: 16, clients: 3 }`,
       model: `{ name_or_path: ${folder()}/no-padding, task: sequence-classification }`,
       lora: "{ r: 4, target_modules: [q_proj] }",
@@ -106,11 +130,11 @@ describe("one command reports together", () => {
   });
 });
 
-test("faulty rows are reported by key, file as the config spells it, and line, and so is a rank list that does not match the data", () => {
+test("faulty rows are reported by key, file as the config spells it, and line, and so is a rank list that does not match the data", async () => {
   const data = `{ path: faulty.jsonl, text: "{text}", label: topic, eval_examples: 16, partition: { name: value, by: topic } }`;
   const faulty = `{"text": "", "topic": "food"}\n{"text": "fur\\ud83d", "topic": NaN}\n{"text": "", "topic": "tool"}\n{]\n`;
   writeFileSync(path.join(folder(), "faulty.jsonl"), `${faulty}${readFileSync(tiny("topics.jsonl"), "utf8")}`);
-  expect(problemsOf("faulty", { data })).toEqual([
+  expect(printedProblemsOf("faulty", { data })).toEqual([
     expect.stringMatching(/^7 data\.path: faulty\.jsonl:4: .*\bJSON\b/),
     expect.stringMatching(/^7 data\.text: faulty\.jsonl:2: .*'text' \(data\.text\).*U\+D83D/),
     expect.stringMatching(/^7 data\.text: faulty\.jsonl:1, faulty\.jsonl:3: /),
@@ -120,23 +144,23 @@ test("faulty rows are reported by key, file as the config spells it, and line, a
 
   const strategy = "{ rank_assignment: { name: list, ranks: [4, 1] } }";
   const whole = data.replace("faulty.jsonl", tiny("topics.jsonl"));
-  expect(problemsOf("ranks", { data: whole, strategy })).toEqual([
+  expect(await problemsOf("ranks", { data: whole, strategy })).toEqual([
     expect.stringMatching(/^8 strategy\.rank_assignment\.ranks: .*\b4 .*data\.clients.* got 2$/),
   ]);
   const set = ["strategy.rank_assignment.ranks=[4]"];
-  expect(problemsOf("ranks", { data: whole, strategy }, set)).toEqual([
+  expect(await problemsOf("ranks", { data: whole, strategy }, set)).toEqual([
     expect.stringMatching(/^--set strategy\.rank_assignment\.ranks .*\b4 .*data\.clients.* got 1$/),
   ]);
 });
 
-test("a custom task that cannot be imported, or is not a Task, is reported with its key", () => {
+test("a custom task that cannot be imported, or is not a Task, is reported with its key", async () => {
   writeFileSync(path.join(folder(), "tasks_of_mine.py"), "class NotATask:\n    pass\n");
   const model = (task: string) => `{ name_or_path: ${tiny("tiny-bert")}, task: "${task}" }`;
   const data = `{ path: ${tiny("topics.jsonl")}, eval_examples: 16, clients: 3 }`;
-  expect(problemsOf("none", { model: model("tasks_of_mine:NotATask"), data })).toEqual([
+  expect(await problemsOf("none", { model: model("tasks_of_mine:NotATask"), data })).toEqual([
     expect.stringMatching(/^5 model\.task: .*\btasks_of_mine\b.*\bNotATask\b.*\bprelort_worker\.tasks\.Task\b/),
   ]);
-  expect(problemsOf("missing", { model: model("no_such_module:Task"), data })).toEqual([
+  expect(await problemsOf("missing", { model: model("no_such_module:Task"), data })).toEqual([
     expect.stringMatching(/^5 model\.task: .*\bno_such_module\b.*\bModuleNotFoundError\b/),
   ]);
 });
@@ -158,6 +182,7 @@ test("new-task writes a task that runs unchanged", () => {
     "rounds=1",
     `model.name_or_path=${tiny("tiny-bert")}`,
     "lora.tiers=[1,2,4,8]",
+    "workers.count=1",
     "data.eval_examples=40",
     "fit.local_steps=2",
   ];
@@ -168,12 +193,10 @@ test("new-task writes a task that runs unchanged", () => {
   expect(tiers.map(({ r, own }) => [r, own.map(({ name }) => name)])).toEqual([1, 2, 4, 8].map((r) => [r, ["years off"]]));
   for (const { own } of tiers) expect(own[0]?.value).toBeGreaterThan(1);
 
-  const evaluated = run("evaluate", "runs/year_of_speech", "--r", "3", "--json");
-  expect(evaluated.status, evaluated.stderr).toBe(0);
-  expect(JSON.parse(evaluated.stdout)).toMatchObject({ byTier: [{ r: 3, own: [{ name: "years off" }] }] });
-
   const onTable = ["evaluate", "runs/year_of_speech", "--r", "3", "--data", "year_of_speech.csv", "--json"];
-  expect(JSON.parse(run(...onTable).stdout)).toMatchObject({ byTier: [{ examples: 800 }], remarks: [] });
+  const evaluated = run(...onTable);
+  expect(evaluated.status, evaluated.stderr).toBe(0);
+  expect(JSON.parse(evaluated.stdout)).toMatchObject({ byTier: [{ r: 3, examples: 800, own: [{ name: "years off" }] }], remarks: [] });
   expect(JSON.parse(run(...onTable, "--set", "data.eval_examples=64").stdout)).toMatchObject({
     byTier: [{ examples: 64 }],
     remarks: [expect.stringMatching(/\b64\b.*\b800\b.*year_of_speech\.csv.*data\.eval_examples/)],

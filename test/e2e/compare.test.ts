@@ -1,14 +1,19 @@
 import { spawn, spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import {
+  buildRun,
   compare,
+  type CompareOptions,
   createLanes,
   type ComparisonResult,
+  type Lanes,
   loadComparison,
+  loadConfig,
   type Outcome,
+  tune,
   type WorkerLauncher,
   writeComparison,
 } from "../../src/index.ts";
@@ -19,9 +24,24 @@ import { cli, keepLines, readLines, temporaryFolder, tiny, workersOf } from "../
 import { PATIENCE_MS } from "../support/patience.ts";
 
 const folder = temporaryFolder();
-let file: string;
+let lanes: Lanes;
+const pids = new Set<number | undefined>();
+const launcher: WorkerLauncher = {
+  launch(options) {
+    const worker = lanes.launcher.launch(options);
+    pids.add(worker.pid);
+    return worker;
+  },
+};
+/** Everything, trained side by side in one process. */
+let beside: string;
 let first: ComparisonResult;
-const started: string[] = [];
+/** One seed at the chosen rate, where each run has a worker of its own. */
+let alone: string;
+let single: ComparisonResult;
+let rate: number;
+let started: string[] = [];
+let startedFirst: readonly string[];
 
 /** Trains a tiny model with real workers: three clients of three ranks, two rounds, two seeds. */
 beforeAll(async () => {
@@ -45,24 +65,25 @@ evaluate: { max_new_tokens: 4 }
 workers: { count: 1 }
 `,
   );
-  file = path.join(folder(), "trial.yaml");
-  writeFileSync(
-    file,
-    `name: trial
-runs_dir: ${folder()}
-setting: setting.yaml
-seeds: [1, 2]
-learning_rates: { values: [0.001, 0.01], rounds: 1, seed: 3 }
-reference: prelort
-methods:
+  const begins = `runs_dir: ${folder()}\nsetting: setting.yaml\nreference: prelort\n`;
+  const methods = `methods:
   - { name: prelort, set: { fit.objective: sum, fit.full_weight: null } }
   - { name: RBLA }
   - { name: flora, set: { strategy.aggregation: { name: flora } } }
   - { name: flexlora, set: { strategy.aggregation: { name: flexlora } } }
-`,
-  );
-  first = await run();
+`;
+  beside = path.join(folder(), "beside.yaml");
+  const search = "seeds: [1, 2]\nlearning_rates: { values: [0.001, 0.01], rounds: 1, seed: 3 }\n";
+  writeFileSync(beside, `name: beside\n${begins}${search}${methods}`);
+  alone = path.join(folder(), "alone.yaml");
+  writeFileSync(alone, `name: alone\n${begins}seeds: [1]\nbudgets: [rounds]\n${methods.replace("  - { name: RBLA }\n", "")}`);
+  lanes = createLanes({ command: environmentPython(), processes: 1 });
+  first = await run(beside, { jobs: 3, lanes: { launcher } });
+  startedFirst = started;
+  rate = first.learningRates?.["all"]?.chosen ?? 0;
+  single = await runAlone();
 });
+afterAll(() => lanes.close());
 
 function lossesOf({ rounds }: Outcome): number[] {
   return rounds.flatMap(({ byTier }) => byTier.map(({ loss }) => loss ?? Infinity));
@@ -72,16 +93,20 @@ function closeTo(loss: number): unknown {
   return expect.closeTo(loss, 5);
 }
 
-async function run(): Promise<ComparisonResult> {
-  started.length = 0;
+async function run(file: string, options: CompareOptions): Promise<ComparisonResult> {
+  started = [];
   const onRun = ({ name, state }: { name: string; state: string }) => void (state === "started" && started.push(name));
-  return compare(await loadComparison(file), { jobs: 2, onRun });
+  return compare(await loadComparison(file), { onRun, ...options });
+}
+
+function runAlone(): Promise<ComparisonResult> {
+  return run(alone, { jobs: 2, set: [`fit.lr=${rate}`] });
 }
 
 describe("a comparison", () => {
   test("measures every method with every seed, and tunes the learning rate on another seed", () => {
     expect(first.missing).toEqual([]);
-    expect(started.filter((name) => name.startsWith("lr.")).toSorted()).toEqual(["lr.all.0.001", "lr.all.0.01"]);
+    expect(startedFirst.filter((name) => name.startsWith("lr.")).toSorted()).toEqual(["lr.all.0.001", "lr.all.0.01"]);
     const { chosen, tried, method } = first.learningRates?.["all"] ?? {};
     expect(method).toBe("prelort");
     expect(tried?.map(({ lr }) => lr)).toEqual([0.001, 0.01]);
@@ -131,53 +156,59 @@ describe("a comparison", () => {
     expect(new Set(truncated?.byTier.map(({ loss }) => loss)).size).toBe(3);
   });
 
-  test("keeps finished runs when it is run again, and resumes an unfinished one to the same numbers", async () => {
-    const unfinished = path.join(folder(), "trial", "rbla.seed-1");
-    const journal = readFileSync(path.join(unfinished, "journal.jsonl"), "utf8");
-    expect(readLines(unfinished, "journal.jsonl").at(-1)).toEqual({ type: "end" });
-    const firstRound = journal.indexOf("\n", journal.indexOf('"type":"commit","round":1,')) + 1;
-    writeFileSync(path.join(unfinished, "journal.jsonl"), journal.slice(0, firstRound));
-    keepLines(path.join(unfinished, "metrics.jsonl"), 2);
-    const again = await run();
-    expect(started).toEqual(["rbla.seed-1"]);
-    const timeless = ({ outcomes }: ComparisonResult) => outcomes.map((outcome) => ({ ...outcome, seconds: 0 }));
-    expect(timeless(again)).toEqual(timeless(first));
-    expect(readLines(unfinished, "journal.jsonl")).toContainEqual({ type: "resume", after: 1, differences: [] });
-  });
-
-  test("has the same figures when all runs train side by side in one process, and leaves none behind", async () => {
-    const beside = path.join(folder(), "beside.yaml");
-    writeFileSync(beside, readFileSync(file, "utf8").replace("name: trial", "name: beside"));
-    const lanes = createLanes({ command: environmentPython(), processes: 1 });
-    const pids = new Set<number | undefined>();
-    const launcher: WorkerLauncher = {
-      ...lanes.launcher,
-      launch(options) {
-        const worker = lanes.launcher.launch(options);
-        pids.add(worker.pid);
-        return worker;
-      },
-    };
-    const together = await compare(await loadComparison(beside), { jobs: 3, lanes: { launcher } });
-    await lanes.close();
+  test("has the figures of runs that each have a worker of their own when they train side by side in one process", async () => {
+    expect(single.missing).toEqual([]);
+    expect(single.outcomes.map(({ method }) => method)).toEqual(["prelort", "flora", "flora (merged)", "flexlora"]);
+    for (const outcome of single.outcomes) {
+      const same = first.outcomes.find(({ method, seed, budget }) => method === outcome.method && seed === 1 && budget === "rounds")!;
+      expect(lossesOf(same), outcome.method).toEqual(lossesOf(outcome).map((loss) => closeTo(loss)));
+    }
     expect(pids.size).toBe(1);
-    expect(() => process.kill([...pids][0] ?? 0, 0)).toThrow("ESRCH");
-    expect(together.missing).toEqual([]);
-    expect(together.learningRates?.["all"]?.chosen).toBe(first.learningRates?.["all"]?.chosen);
-    expect(together.outcomes.map(lossesOf)).toEqual(first.outcomes.map((outcome) => lossesOf(outcome).map((loss) => closeTo(loss))));
     const record = JSON.parse(readFileSync(path.join(folder(), "beside", "rbla.seed-1", "run.json"), "utf8")) as object;
     expect(record).toHaveProperty("variables.PRELORT_SIDE_BY_SIDE", "1");
-    expect(comparisonMarkdown(together)).toContain("trained side by side");
+    expect(comparisonMarkdown(first)).toContain("trained side by side");
     // Its runs are not mixed with others.
-    const issues = await issuesOf(async () => compare(await loadComparison(beside)));
+    const issues = await issuesOf(() => run(beside, {}));
     expect(issues).toEqual([
       { path: "name", message: expect.stringMatching(/holds a finished run that trained side by side with others/) },
     ]);
   });
 
+  test("refuses to replace runs that finished with another config, and makes none that is missing", async () => {
+    const [there, aside] = [path.join(folder(), "alone", "flexlora.seed-1"), path.join(folder(), "set-aside")];
+    cpSync(there, aside, { recursive: true });
+    rmSync(there, { recursive: true });
+    const finished: string[] = [];
+    const onRun = ({ name, state }: { name: string; state: string }) => void (state === "finished" && finished.push(name));
+    const set = [`fit.lr=${rate}`, "fit.batch_size=3"];
+    const issues = await issuesOf(() => run(alone, { set, onRun }));
+    expect(issues).toEqual([{ path: "name", message: expect.stringMatching(/alone.*finished.*--overwrite/) }]);
+    expect(finished).toEqual([]);
+    expect(readLines(folder(), "alone", "flora.seed-1", "journal.jsonl").at(-1)).toEqual({ type: "end" });
+    rmSync(there, { recursive: true, force: true });
+    cpSync(aside, there, { recursive: true });
+  });
+
+  test("keeps finished runs when it is run again, and resumes an unfinished one to the same numbers", async () => {
+    const unfinished = path.join(folder(), "alone", "flexlora.seed-1");
+    const journal = readFileSync(path.join(unfinished, "journal.jsonl"), "utf8");
+    expect(readLines(unfinished, "journal.jsonl").at(-1)).toEqual({ type: "end" });
+    const firstRound = journal.indexOf("\n", journal.indexOf('"type":"commit","round":1,')) + 1;
+    writeFileSync(path.join(unfinished, "journal.jsonl"), journal.slice(0, firstRound));
+    keepLines(path.join(unfinished, "metrics.jsonl"), 2);
+    const again = await runAlone();
+    expect(started).toEqual(["flexlora.seed-1"]);
+    const timeless = ({ outcomes }: ComparisonResult) => outcomes.map((outcome) => ({ ...outcome, seconds: 0 }));
+    expect(timeless(again)).toEqual(timeless(single));
+    expect(readLines(unfinished, "journal.jsonl")).toContainEqual({ type: "resume", after: 1, differences: [] });
+  });
+
   test("refuses a method that changes what all methods must share, before a run starts", async () => {
     const other = path.join(folder(), "unfair.yaml");
-    writeFileSync(other, readFileSync(file, "utf8").replace("{ name: RBLA }", "{ name: RBLA, set: { data.max_examples: 40, rounds: 3 } }"));
+    writeFileSync(
+      other,
+      readFileSync(beside, "utf8").replace("{ name: RBLA }", "{ name: RBLA, set: { data.max_examples: 40, rounds: 3 } }"),
+    );
     const progress: unknown[] = [];
     const issues = await issuesOf(async () => compare(await loadComparison(other), { onRun: (state) => progress.push(state) }));
     expect(issues).toEqual([
@@ -187,26 +218,9 @@ describe("a comparison", () => {
     expect(progress).toEqual([]);
   });
 
-  test("refuses to replace a run that finished with another config", async () => {
-    const issues = await issuesOf(async () => compare(await loadComparison(file), { set: ["fit.batch_size=3"] }));
-    expect(issues).toEqual([{ path: "name", message: expect.stringMatching(/trial.*finished.*--overwrite/) }]);
-    expect(readLines(folder(), "trial", "rbla.seed-1", "journal.jsonl").at(-1)).toEqual({ type: "end" });
-  });
-
-  test("makes none of its runs if one is refused", async () => {
-    const [tuned = ""] = readdirSync(path.join(folder(), "trial")).filter((name) => name.startsWith("lr.") && name.endsWith(".0.001"));
-    rmSync(path.join(folder(), "trial", tuned), { recursive: true });
-    const finished: string[] = [];
-    const onRun = ({ name, state }: { name: string; state: string }) => void (state === "finished" && finished.push(name));
-    await issuesOf(async () => compare(await loadComparison(file), { set: ["fit.batch_size=3"], onRun }));
-    expect(finished).toEqual([]);
-    await run();
-    expect(started).toEqual([tuned]);
-  });
-
   test("exits with 130 when it is interrupted, and leaves no worker behind", async () => {
     const other = path.join(folder(), "interrupted.yaml");
-    writeFileSync(other, readFileSync(file, "utf8").replace("name: trial", "name: interrupted"));
+    writeFileSync(other, readFileSync(alone, "utf8").replace("name: alone", "name: interrupted"));
     const child = spawn(process.execPath, [cli, "compare", other, "--jobs", "2", "--set", "rounds=100000"], {
       stdio: ["ignore", "pipe", "ignore"],
     });
@@ -219,11 +233,13 @@ describe("a comparison", () => {
   });
 
   test("is printed by the command line, which repeats no finished run", () => {
-    const { status, stdout } = spawnSync(process.execPath, [cli, "compare", file, "--jobs", "1"], { encoding: "utf8" });
+    const { status, stdout } = spawnSync(process.execPath, [cli, "compare", alone, "--jobs", "1", "--set", `fit.lr=${rate}`], {
+      encoding: "utf8",
+    });
     expect(status).toBe(0);
     expect(stdout).not.toContain("started");
     expect(stdout).toContain("| flora (merged) |");
-    expect(readdirSync(path.join(folder(), "trial"))).toEqual(expect.arrayContaining(["compare.json", "compare.md", "compare.svg"]));
+    expect(readdirSync(path.join(folder(), "alone"))).toEqual(expect.arrayContaining(["compare.json", "compare.md", "compare.svg"]));
   });
 
   test("is written as JSON, as Markdown tables for both budgets, and as a picture", async () => {
@@ -241,31 +257,31 @@ describe("a comparison", () => {
   });
 });
 
-test("prelort tune finds a rate among those asked for, stops what is worse, and goes on where it was; --side-by-side agrees with it", () => {
-  const tuneIn = (name: string, ...options: string[]) => {
-    const set = ["--set", `runs_dir=${folder()}`, "--set", `name=${name}`];
-    const args = [cli, "tune", "setting.yaml", "--lr", "0.001,0.003,0.01,0.03", "--rounds", "4", "--seed", "5", ...set, ...options];
-    return spawnSync(process.execPath, args, { cwd: folder(), encoding: "utf8" });
+test("prelort tune finds a rate among those asked for and stops what is worse; side by side it finds the same", async () => {
+  const values = [0.001, 0.003, 0.01, 0.03];
+  const set = [`runs_dir=${folder()}`, "name=sought"];
+  const options = ["--lr", values.join(","), "--rounds", "4", "--seed", "5", ...set.flatMap((each) => ["--set", each])];
+  const found = spawnSync(process.execPath, [cli, "tune", "setting.yaml", ...options], { cwd: folder(), encoding: "utf8" });
+  expect([found.status, found.stderr]).toEqual([0, ""]);
+  const { chosen, trials } = JSON.parse(readFileSync(path.join(folder(), "sought-tune", "tune.json"), "utf8")) as {
+    chosen: number;
+    trials: { lr: number; losses: (number | null)[] }[];
   };
-  const found = (name: string) =>
-    JSON.parse(readFileSync(path.join(folder(), `${name}-tune`, "tune.json"), "utf8")) as {
-      chosen: number;
-      trials: { lr: number; losses: (number | null)[] }[];
-    };
-  const { status, stdout, stderr } = tuneIn("sought");
-  expect([status, stderr]).toEqual([0, ""]);
-  const { chosen, trials } = found("sought");
-  expect(stdout).toContain(`to use it: --set fit.lr=${chosen}`);
-  expect(trials.map(({ lr }) => lr)).toEqual([0.001, 0.003, 0.01, 0.03]);
+  expect(found.stdout).toContain(`to use it: --set fit.lr=${chosen}`);
+  expect(trials.map(({ lr }) => lr)).toEqual(values);
   const final = trials.flatMap(({ lr, losses }) => (losses.length === 3 ? [{ lr, loss: losses[2] ?? Infinity }] : []));
   expect(final.length).toBeLessThan(trials.length);
   expect(final.toSorted((a, b) => a.loss - b.loss)[0]?.lr).toBe(chosen);
   expect(statSync(path.join(folder(), "sought-tune", "tune.svg")).size).toBeGreaterThan(1000);
-  const again = tuneIn("sought");
-  expect([again.status, again.stdout.includes("started")]).toEqual([0, false]);
-  expect(tuneIn("beside", "--side-by-side", "4").status).toBe(0);
-  const beside = found("beside");
-  expect(beside.chosen).toBe(chosen);
-  for (const [index, { losses }] of beside.trials.entries())
+
+  const input = buildRun(await loadConfig(path.join(folder(), "setting.yaml"), { set: [`runs_dir=${folder()}`, "name=together"] }));
+  const together = await tune(input, { lanes: { launcher }, jobs: 4, values, rounds: 4, seeds: [5] });
+  expect(together.chosen).toBe(chosen);
+  for (const [index, { losses }] of together.trials.entries())
     expect(losses).toEqual(trials[index]?.losses.map((loss) => closeTo(loss ?? NaN)));
+});
+
+test("the process of runs that trained side by side ends with its lanes", async () => {
+  await lanes.close();
+  expect(() => process.kill([...pids][0] ?? 0, 0)).toThrow("ESRCH");
 });

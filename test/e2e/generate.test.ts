@@ -3,7 +3,16 @@ import { copyFileSync, cpSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { federate, generate, InterruptedError, openGenerator, type RankAnswer, type TextGenerator } from "../../src/index.ts";
+import {
+  createPool,
+  federate,
+  generate,
+  InterruptedError,
+  openGenerator,
+  type Question,
+  type RankAnswer,
+  type TextGenerator,
+} from "../../src/index.ts";
 import { cli, temporaryFolder, tiny, tinyRun, workersOf } from "../support/e2e.ts";
 import { eventually } from "../support/patience.ts";
 
@@ -26,7 +35,9 @@ beforeAll(async () => {
   cpSync(tiny("tiny-llama"), chatModel, { recursive: true });
   writeFileSync(path.join(chatModel, "chat_template.jinja"), TEMPLATE);
   const fit = { localSteps: 40, batchSize: 8, lr: 0.03 };
-  const base = { ...tinyRun(folder(), "words"), rounds: 1, fit, lora: { r: 8, target_modules: "all-linear" } } as const;
+  const { workers: _, ...tinyOptions } = tinyRun(folder(), "words");
+  await using pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
+  const base = { ...tinyOptions, pool, rounds: 1, fit, lora: { r: 8, target_modules: "all-linear" } } as const;
   await federate({ ...base, data: { ...base.data, path: data } }).result;
   const conversations = { ...base.data, path: data, prompt: "{word}", chat: true, maxLength: 64 };
   await federate({ ...base, name: "chat", model: { nameOrPath: chatModel, task: "causal-lm" }, data: conversations }).result;
@@ -114,9 +125,11 @@ describe("the model of a run", () => {
     expect([form, byRank.map(({ r, tokens, finish }) => [r, tokens, finish])]).toEqual(["raw", [[8, 3, "length"]]]);
   });
 
-  test("refuses what its task cannot take, with exit code 2", () => {
-    expect(prelort([words(), "--field", "wrod=a", "b"])).toMatchObject({ code: 2, err: expect.stringContaining("'wrod'") as string });
-    expect(prelort([words(), "--system", "s", "b"])).toMatchObject({ code: 2, err: expect.stringContaining("chat tasks") as string });
+  test("refuses what its task cannot take; the command line does so with exit code 2, before a worker starts if it can", async () => {
+    const ask = async (question: Question) => generator.ask({ prompt: "b", ...question }).result;
+    const refusal = (fact: string) => ({ kind: "config", message: expect.stringContaining(fact) as string });
+    await expect(ask({ fields: { wrod: "a" } })).rejects.toMatchObject(refusal("'wrod'"));
+    await expect(ask({ system: "s" })).rejects.toMatchObject(refusal("chat tasks"));
     expect(prelort([words(), "--r", "9", "b"])).toMatchObject({ code: 2, err: expect.stringContaining("from 1 to 8") as string });
     expect(prelort([path.join(folder(), "none"), "b"]).code).toBe(2);
   });
@@ -190,7 +203,6 @@ describe("a conversation", () => {
 
   test.each([
     ["SIGINT", 130],
-    ["SIGTERM", 130],
     ["SIGKILL", null],
   ] as const)("leaves no worker behind after %s", { timeout: 600_000 }, async (signal, code) => {
     const talk = start("--r", "1");
@@ -199,6 +211,15 @@ describe("a conversation", () => {
     expect(workersOf(pid)).toHaveLength(1);
     talk.child.kill(signal);
     expect(await talk.exit).toBe(code);
+    await eventually(() => expect(workersOf(pid)).toEqual([]));
+  });
+
+  test("leaves no worker behind after SIGTERM while the model is loaded", { timeout: 600_000 }, async () => {
+    const talk = start("--r", "1");
+    const pid = talk.child.pid!;
+    await eventually(() => expect(workersOf(pid)).toHaveLength(1));
+    talk.child.kill("SIGTERM");
+    expect(await talk.exit).toBe(130);
     await eventually(() => expect(workersOf(pid)).toEqual([]));
   });
 });

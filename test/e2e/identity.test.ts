@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   appendFileSync,
@@ -14,10 +14,12 @@ import {
 } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { expect, test } from "vitest";
+import { execa } from "execa";
+import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import type { RunEvent } from "../../src/index.ts";
 import { cli, python, readLines, temporaryFolder, tiny, workersOf } from "../support/e2e.ts";
+import { eventually } from "../support/patience.ts";
 
 const folder = temporaryFolder();
 
@@ -86,79 +88,95 @@ function alter(file: string): void {
   utimesSync(file, atime, mtime);
 }
 
-test("resume refuses a changed weight file, tokenizer, data file or helper module by its name, before training starts", async () => {
-  const { config, file } = writeCase("changed");
-  const killed = await command(["run", config], (event, kill) => event.type === "round-start" && event.round === 2 && kill());
-  expect(killed.code).toBeNull();
-  const record = JSON.parse(readFileSync(file("run/run.json"), "utf8")) as Record<string, object>;
-  expect(record["model"]).toMatchObject({ commit: null, weights: { "model.safetensors": expect.stringMatching(/^[0-9a-f]{64}$/) } });
-  expect(Object.keys(record["code"] ?? {})).toEqual(["pages.py", "reading.py"]);
-  const journal = readFileSync(file("run/journal.jsonl"), "utf8");
-
-  const cases: readonly [string, RegExp][] = [
-    ["model/model.safetensors", /model\.name_or_path {2}.*\bmodel\.safetensors\b/],
-    ["model/tokenizer.json", /model\.name_or_path {2}.*\btokenizer\.json\b/],
-    ["7.txt", /data\.path {2}.*\b7\.txt\b/],
-    ["reading.py", /model\.task {2}.*\breading\.py\b/],
-  ];
-  const originals = cases.map(([name]) => readFileSync(file(name)));
-  for (const [name] of cases) {
-    if (name.endsWith(".safetensors")) alter(file(name));
-    else appendFileSync(file(name), name.endsWith(".py") ? "# other\n" : "\n");
-  }
-  const types: string[] = [];
-  const refused = await command(["resume", file("run")], ({ type }) => types.push(type));
-  expect(refused.code).toBe(2);
-  expect(refused.stderr.split("\n").filter((line) => line.startsWith("  "))).toHaveLength(cases.length);
-  for (const [, reason] of cases) expect(refused.stderr).toMatch(reason);
-  expect(types).not.toContain("round-start");
-  expect(readFileSync(file("run/journal.jsonl"), "utf8")).toBe(journal);
-
-  for (const [index, [name]] of cases.entries()) writeFileSync(file(name), originals[index] ?? "");
-  const resumed = await command(["resume", file("run")], (event, kill) => event.type === "round-start" && kill(), {
-    ATEN_CPU_CAPABILITY: "default",
+describe("a run whose model changed while it trained", () => {
+  let file: ReturnType<typeof writeCase>["file"];
+  let original: Buffer;
+  let ended: Ended;
+  beforeAll(async () => {
+    const written = writeCase("changed");
+    file = written.file;
+    original = readFileSync(file("model/model.safetensors"));
+    ended = await command(["run", written.config], (event, _, pid) => {
+      if (event.type !== "round-start" || event.round !== 2) return;
+      alter(file("model/model.safetensors"));
+      const [worker] = workersOf(pid);
+      process.kill(Number(worker?.trim().split(/\s+/)[0]), "SIGKILL");
+    });
   });
-  expect([resumed.code, resumed.stderr]).toEqual([null, ""]);
-  const noted = readLines(file("run/journal.jsonl")).find(({ type }) => type === "resume")?.["differences"];
-  expect(noted).toContainEqual({ path: "variables.ATEN_CPU_CAPABILITY", is: "default" });
+
+  test("fails when its worker dies: the one that takes its place loads a different model and does not train", () => {
+    expect(ended.code).not.toBe(0);
+    expect(ended.stderr).toMatch(/\bw0\.\d\b.*\bw0\b.*\bmodel\.safetensors\b/);
+    const fits = readLines(file("run/journal.jsonl")).filter(({ type }) => type === "fit");
+    expect(fits.length).toBeGreaterThan(0);
+    expect(fits.filter((fit) => fit["worker_id"] !== "w0")).toEqual([]);
+  });
+
+  test("is not resumed with a changed weight file, tokenizer, data file or helper module: each is named, before training starts", async () => {
+    const record = JSON.parse(readFileSync(file("run/run.json"), "utf8")) as Record<string, object>;
+    expect(record["model"]).toMatchObject({ commit: null, weights: { "model.safetensors": expect.stringMatching(/^[0-9a-f]{64}$/) } });
+    expect(Object.keys(record["code"] ?? {})).toEqual(["pages.py", "reading.py"]);
+    const journal = readFileSync(file("run/journal.jsonl"), "utf8");
+
+    const cases: readonly [string, RegExp][] = [
+      ["model/model.safetensors", /model\.name_or_path {2}.*\bmodel\.safetensors\b/],
+      ["model/tokenizer.json", /model\.name_or_path {2}.*\btokenizer\.json\b/],
+      ["7.txt", /data\.path {2}.*\b7\.txt\b/],
+      ["reading.py", /model\.task {2}.*\breading\.py\b/],
+    ];
+    const originals = cases.map(([name], index) => (index === 0 ? original : readFileSync(file(name))));
+    for (const [name] of cases.slice(1)) appendFileSync(file(name), name.endsWith(".py") ? "# other\n" : "\n");
+    const types: string[] = [];
+    const refused = await command(["resume", file("run")], ({ type }) => types.push(type));
+    expect(refused.code).toBe(2);
+    expect(refused.stderr.split("\n").filter((line) => line.startsWith("  "))).toHaveLength(cases.length);
+    for (const [, reason] of cases) expect(refused.stderr).toMatch(reason);
+    expect(types).not.toContain("round-start");
+    expect(readFileSync(file("run/journal.jsonl"), "utf8")).toBe(journal);
+
+    for (const [index, [name]] of cases.entries()) writeFileSync(file(name), originals[index] ?? "");
+    const resumed = await command(["resume", file("run")], (event, kill) => event.type === "round-start" && kill(), {
+      ATEN_CPU_CAPABILITY: "default",
+    });
+    expect([resumed.code, resumed.stderr]).toEqual([null, ""]);
+    const noted = readLines(file("run/journal.jsonl")).find(({ type }) => type === "resume")?.["differences"];
+    expect(noted).toContainEqual({ path: "variables.ATEN_CPU_CAPABILITY", is: "default" });
+  });
 });
 
-test("a worker that replaces another mid-run and loads a different model does not train", async () => {
-  const { config, file } = writeCase("replaced");
-  const ended = await command(["run", config], (event, _, pid) => {
-    if (event.type !== "round-start" || event.round !== 1) return;
-    alter(file("model/model.safetensors"));
-    const [worker] = workersOf(pid);
-    process.kill(Number(worker?.trim().split(/\s+/)[0]), "SIGKILL");
-  });
-  expect(ended.code).not.toBe(0);
-  expect(ended.stderr).toMatch(/\bw0\.\d\b.*\bw0\b.*\bmodel\.safetensors\b/);
-  const fits = readLines(file("run/journal.jsonl")).filter(({ type }) => type === "fit");
-  expect(fits.filter((fit) => fit["worker_id"] !== "w0")).toEqual([]);
-});
-
-test("a repeated plan starts no worker; a plan of another model, other data or another seed does", () => {
+test("a repeated plan starts no worker; a plan of another model, other data or another seed does", async () => {
   const { config, file } = writeCase("planned");
   const cache = file("cache");
-  const plan = (...set: string[]) => {
-    rmSync(path.join(cache, "logs"), { recursive: true, force: true });
+  const logs = path.join(cache, "logs");
+  const hasStarted = () =>
+    existsSync(logs) && readdirSync(logs, { recursive: true, encoding: "utf8" }).some((name) => /\bw0\.log$/.test(name));
+  const start = (...set: string[]) => {
+    rmSync(logs, { recursive: true, force: true });
     const args = [cli, "plan", config, "--json", ...set.flatMap((assignment) => ["--set", assignment])];
-    const output = execFileSync(process.execPath, args, { encoding: "utf8", env: { ...process.env, PRELORT_CACHE: cache } });
-    const logs = path.join(cache, "logs");
-    const written = existsSync(logs) ? readdirSync(logs, { recursive: true, encoding: "utf8" }) : [];
-    return { output, hasStarted: written.some((name) => path.basename(name) === "w0.log") };
+    return execa(process.execPath, args, { reject: false, env: { PRELORT_CACHE: cache } });
   };
-  const first = plan();
+  const plan = async (...set: string[]) => {
+    const { exitCode, stdout } = await start(...set);
+    expect(exitCode).toBe(0);
+    return { stdout, hasStarted: hasStarted() };
+  };
+  /** A worker has started; its answer is not waited for. */
+  const expectStart = async (...set: string[]) => {
+    const planning = start(...set);
+    await eventually(() => expect(hasStarted()).toBe(true));
+    planning.kill("SIGINT");
+    expect((await planning).exitCode).toBe(130);
+  };
+  const first = await plan();
   expect(first.hasStarted).toBe(true);
-  expect(plan()).toEqual({ output: first.output, hasStarted: false });
-  expect(plan("fit.lr=1", "rounds=9").hasStarted).toBe(false);
-  expect(plan("seed=8").hasStarted).toBe(true);
-  for (const [name, change] of [
-    ["model/model.safetensors", alter],
-    ["7.txt", (page: string) => appendFileSync(page, "\n")],
-  ] as const) {
-    change(file(name));
-    expect([name, plan().hasStarted]).toEqual([name, true]);
-    expect([name, plan().hasStarted]).toEqual([name, false]);
-  }
+  expect(await plan()).toEqual({ stdout: first.stdout, hasStarted: false });
+  expect((await plan("fit.lr=1", "rounds=9")).hasStarted).toBe(false);
+  await expectStart("seed=8");
+  const model = readFileSync(file("model/model.safetensors"));
+  alter(file("model/model.safetensors"));
+  await expectStart();
+  writeFileSync(file("model/model.safetensors"), model);
+  expect((await plan()).hasStarted).toBe(false);
+  appendFileSync(file("7.txt"), "\n");
+  await expectStart();
 });

@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
-import { buildRun, federate, loadConfig, loadRun } from "../../src/index.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { buildRun, createPool, federate, loadConfig, loadRun, type SharedPool } from "../../src/index.ts";
 import { python, root, temporaryFolder } from "../support/e2e.ts";
 
 // The shipped configs of published settings, with a tiny model of the same architecture, rows of the same shape, and fewer
@@ -28,6 +28,17 @@ const known = [
   },
 ];
 
+let pool: SharedPool;
+beforeAll(async () => {
+  pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
+});
+afterAll(() => pool.close());
+
+async function trainConfig(name: string, set: readonly string[]) {
+  const { workers: _, ...options } = buildRun(await loadConfig(path.join(root, "configs", `${name}.yaml`), { set }));
+  return federate({ ...options, pool }).result;
+}
+
 describe("a published setting runs on a small scale:", () => {
   beforeAll(() => {
     execFileSync(python, [path.join(root, "test/fixtures/known_data.py"), folder()], { env: { ...process.env, HF_HUB_OFFLINE: "1" } });
@@ -41,11 +52,9 @@ describe("a published setting runs on a small scale:", () => {
       "rounds=2",
       "data.eval_examples=24",
       "fit.lr=3.0e-3",
-      "workers.count=2",
       ...own,
     ];
-    const { result } = federate(buildRun(await loadConfig(path.join(root, "configs", `${name}.yaml`), { set })));
-    const { metrics, layout, directory } = await result;
+    const { metrics, layout, directory } = await trainConfig(name, set);
     expect(layout.tiers).toEqual(ranks);
     expect(new Set(readdirSync(path.join(directory, "adapters")))).toEqual(new Set(ranks.map((r) => `r${r}`)));
     const last = metrics.at(-1)!;
@@ -62,8 +71,7 @@ test("configs/prelort.yaml is PreLort as we read it, and learns", async () => {
     "data={ path: prelort:wordnet-nouns, text: '{gloss}', label: topic, max_length: 16, max_examples: 600, eval_examples: 32, clients: 10 }",
     "fit.local_steps=2",
   ];
-  const run = federate(buildRun(await loadConfig(path.join(root, "configs", "prelort.yaml"), { set })));
-  const { metrics, directory } = await run.result;
+  const { metrics, directory } = await trainConfig("prelort", set);
   expect((await loadRun(directory)).method.name).toBe("prelort");
   // Ranks 16, 8, 8, 4, 4, 2, 2, 2, 1, 1 train 5, 4, 4, 3, 3, 2, 2, 2, 1, 1 truncations, two steps each.
   expect(metrics.at(-1)?.passes).toBe(2 * 27);

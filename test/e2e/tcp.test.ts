@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
 import { execa } from "execa";
-import { expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { federate, type LaunchOptions, processLauncher, type WorkerLauncher } from "../../src/index.ts";
 import { cacheFolder } from "../../src/installation.ts";
 import type { Finding } from "../../src/setup/examine.ts";
@@ -11,6 +11,11 @@ import { cli, python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
 import { PATIENCE_MS } from "../support/patience.ts";
 
 const runs = temporaryFolder();
+/** Of the same run with one worker of this machine, over ipc. */
+let expected: string;
+beforeAll(async () => {
+  expected = (await federate({ ...tinyRun(runs(), "ipc"), workers: { count: 1 } }).result).sha256;
+});
 
 /** A process's command line, which every user can read, and on Linux its environment too. */
 function shownOf(pid: number): string {
@@ -44,7 +49,7 @@ test("real workers over tcp give the same bytes as over ipc, on one port, and no
   const shown: string[] = [];
   for await (const event of run) if (event.type === "worker-ready") shown.push(shownOf(event.pid));
   const { sha256, directory } = await run.result;
-  expect(sha256).toBe((await federate(tinyRun(runs(), "ipc")).result).sha256);
+  expect(sha256).toBe(expected);
 
   expect(shown.length).toBeGreaterThan(0);
   for (const text of shown) expect(text).toMatch(/--endpoint tcp:\/\/127\.0\.0\.1:\d+ .*--lease 30 --curve/);
@@ -66,7 +71,7 @@ test("workers that a command starts give the same bytes, and end with the run", 
   const pids: number[] = [];
   for await (const event of run) if (event.type === "worker-ready") pids.push(event.pid);
   const { sha256, directory } = await run.result;
-  expect(sha256).toBe((await federate(tinyRun(runs(), "here")).result).sha256);
+  expect(sha256).toBe(expected);
   expect(pids.length).toBeGreaterThan(0);
   for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow("ESRCH");
   const logs = ["w0", "w1"].map((id) => readFileSync(path.join(directory, "workers", `${id}.log`), "utf8"));
@@ -130,7 +135,7 @@ test.skipIf(!canUnshare)("a worker on a machine without the prepared data prepar
     process.kill(pid, "SIGKILL");
   }
   const { sha256 } = await run.result;
-  expect(sha256).toBe((await federate(tinyRun(runs(), "one-machine")).result).sha256);
+  expect(sha256).toBe(expected);
   expect(done).toEqual(expect.arrayContaining(["w0 prepare", "w0 fit", "w0.1 load", "w0.1 prepare", "w0.1 fit"]));
 });
 

@@ -61,13 +61,13 @@ test("prelort ui ends with Ctrl-C, and its port is free again", async () => {
   await expect(fetch(link)).rejects.toThrow("fetch failed");
 });
 
-test("run --ui serves the page of its run as long as the run lasts", async () => {
+test("run --ui serves the page of its run as long as it lasts; a page that may control runs stops it as Ctrl-C does, and resumes it", async () => {
   const config = path.join(folder(), "tiny.yaml");
   writeFileSync(
     config,
-    `name: shown
+    `name: controlled
 runs_dir: ${folder()}/others
-rounds: 1
+rounds: 100000
 model: { name_or_path: ${tiny("tiny-llama")}, task: causal-lm }
 lora: { r: 2, tiers: [1, 2], target_modules: [q_proj] }
 data: { path: ${tiny("words.jsonl")}, text: "{word} {gloss}", max_length: 32, eval_examples: 8, clients: 2 }
@@ -76,16 +76,10 @@ fit: { local_steps: 1, batch_size: 2 }
 workers: { count: 1 }
 `,
   );
-  const { link, code } = await serve("run", config, "--ui");
-  expect(new URL(link).hash).toBe("#/run/shown");
-  expect((await fetch(link)).status).toBe(200);
-  expect(await code).toBe(0);
-  await expect(fetch(link)).rejects.toThrow("fetch failed");
-});
-
-test("a page that may control runs stops one as Ctrl-C does, and resumes it", async () => {
-  const config = path.join(folder(), "tiny.yaml");
-  const running = await serve("run", config, "--ui", "--set", "name=controlled", "--set", "rounds=100000");
+  mkdirSync(path.join(folder(), "others"));
+  const running = await serve("run", config, "--ui");
+  expect(new URL(running.link).hash).toBe("#/run/controlled");
+  expect((await fetch(running.link)).status).toBe(200);
   const { child, link, code } = await serve("ui", "others", "--allow-control");
   const { origin, port, searchParams } = new URL(link);
   const headers = { cookie: `prelort_ui_${port}=${searchParams.get("token")}`, origin };
@@ -99,6 +93,7 @@ test("a page that may control runs stops one as Ctrl-C does, and resumes it", as
   expect((await act("resume")).status).toBe(409);
   expect((await act("stop")).status).toBe(200);
   expect(await running.code).toBe(130);
+  await expect(fetch(running.link)).rejects.toThrow("fetch failed");
   await until("interrupted");
   expect((await act("stop")).status).toBe(409);
   expect((await act("resume")).status).toBe(200);
