@@ -18,6 +18,7 @@ export default defineConfig({
           setupFiles: "test/support/property-tests.ts",
           testTimeout: 600_000,
           hookTimeout: 600_000,
+          maxWorkers: "100%",
           sequence: { groupOrder: 0 },
         },
       },
