@@ -33,9 +33,9 @@ test("a short chaos campaign with a fixed seed ends with the bytes of an undistu
 });
 
 test.runIf(canMakeHosts)("the same over two hosts, with faults of links and hosts, ends with those bytes and leaves nothing behind", () => {
-  const { struck, leftOfNetwork } = runChaos("--seed", "3", "--faults", "5", "--kills", "0", "--hosts", "2");
+  const { struck, leftOfNetwork } = runChaos("--seed", "3", "--faults", "7", "--kills", "0", "--hosts", "2");
   expect(struck).toMatchObject({ isEqual: true, leftovers: [] });
-  expect(struck["faults"]).toBeGreaterThanOrEqual(5);
+  expect(struck["faults"]).toBeGreaterThanOrEqual(7);
   expect(Object.keys(struck["byKind"] as object)).toEqual(
     expect.arrayContaining(["link down, shorter than the lease", "link down, longer than the lease"]),
   );
