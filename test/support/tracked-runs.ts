@@ -63,10 +63,11 @@ function namesOf({ byTier, energy, coverage, fitLoss, ...metrics }: RoundMetrics
     "bytes/down": metrics.bytesDown,
     "bytes/up": metrics.bytesUp,
   };
-  for (const { r, loss, accuracy, macroF1 } of byTier) {
+  for (const { r, loss, accuracy, macroF1, ece } of byTier) {
     found[`tier/${r}/loss`] = loss;
     found[`tier/${r}/accuracy`] = accuracy;
     found[`tier/${r}/macro_f1`] = macroF1;
+    found[`tier/${r}/ece`] = ece;
   }
   for (const { r, energy: value } of energy) found[`segment/${r}/energy`] = value;
   for (const { r, clients, examples } of coverage) {
