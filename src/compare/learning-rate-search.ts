@@ -1,4 +1,4 @@
-import { type Comparison, type ComparisonMethod, slug } from "../config/comparison.ts";
+import { type Comparison, type ComparisonMethod, setsLearningRate, slug } from "../config/comparison.ts";
 import { PrelortError, RunFailedError } from "../errors.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import { allSettled } from "./all-settled.ts";
@@ -41,10 +41,11 @@ export async function searchLearningRates(
   return Object.fromEntries(await allSettled(searches));
 }
 
-/** The first method of each family. */
-export function familyRepresentatives<M extends Pick<ComparisonMethod, "family">>(methods: readonly M[]): readonly M[] {
-  const families = methods.map(({ family }) => family);
-  return methods.filter(({ family }, index) => families.indexOf(family) === index);
+/** The first method of each family, out of those that do not set a learning rate of their own. */
+export function familyRepresentatives<M extends Pick<ComparisonMethod, "family" | "set">>(methods: readonly M[]): readonly M[] {
+  const tuned = methods.filter((method) => !setsLearningRate(method));
+  const families = tuned.map(({ family }) => family);
+  return tuned.filter(({ family }, index) => families.indexOf(family) === index);
 }
 
 /**

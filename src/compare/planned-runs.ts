@@ -1,5 +1,5 @@
 import type { RunConfig } from "../config/schema.ts";
-import { type Comparison, type ComparisonMethod, slug } from "../config/comparison.ts";
+import { type Comparison, type ComparisonMethod, setsLearningRate, slug } from "../config/comparison.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import type { LearningRates } from "./learning-rate-search.ts";
 import { type Budget, passesPerStep } from "./outcome.ts";
@@ -15,7 +15,7 @@ export interface PlannedRun {
   readonly set: readonly string[];
 }
 
-/** The runs at equal rounds: every method with each of its seeds, at its family's learning rate. */
+/** The runs at equal rounds: every method with each of its seeds, at its family's learning rate or its own. */
 export function plannedRuns(
   { seeds, methods }: Pick<Comparison, "seeds" | "methods">,
   learningRates: LearningRates,
@@ -24,7 +24,7 @@ export function plannedRuns(
     methods
       .filter((method) => method.seeds?.includes(seed) ?? true)
       .map((method) => {
-        const lr = learningRates?.[method.family]?.chosen;
+        const lr = setsLearningRate(method) ? undefined : learningRates?.[method.family]?.chosen;
         const set = [`seed=${seed}`, ...(lr === undefined ? [] : [`fit.lr=${lr}`])];
         return { name: `${slug(method.name)}.seed-${seed}`, method, seed, budget: "rounds" as const, set };
       }),

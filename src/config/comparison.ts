@@ -7,6 +7,7 @@ import { readText } from "./load.ts";
 import type { Assignment } from "./override.ts";
 import { integer, positive } from "./policy-specs.ts";
 import { name as runName } from "./sections.ts";
+import { isMap } from "./tree.ts";
 import { placeKey, readYaml } from "./yaml-source.ts";
 
 /* A comparison: methods × seeds over one setting, the config of a run. */
@@ -29,7 +30,7 @@ const method = z.strictObject({
     .record(z.string(), z.unknown())
     .default({})
     .describe(
-      "Keys of the setting that this method changes, spelled as for --set: { fit.objective: none }. Paths are relative to this file.",
+      "Keys of the setting that this method changes, spelled as for --set: { fit.objective: none }. Paths are relative to this file. A method that sets fit.lr keeps it: it is neither tuned nor given its family's.",
     ),
 });
 
@@ -89,6 +90,12 @@ export const comparisonSchema = z
 export type ComparisonMethod = z.output<typeof method> & {
   readonly writtenAt?: Readonly<Record<string, NonNullable<Assignment["writtenAt"]>>> | undefined;
 };
+
+/** Whether a method has a learning rate of its own, which is then not tuned. */
+export function setsLearningRate({ set }: Pick<ComparisonMethod, "set">): boolean {
+  return Object.entries(set).some(([key, value]) => key === "fit.lr" || (key === "fit" && isMap(value) && "lr" in value));
+}
+
 export type Comparison = Omit<z.output<typeof comparisonSchema>, "methods"> & { readonly methods: readonly ComparisonMethod[] };
 
 /** Reads and validates a comparison; `setting` becomes absolute. Runs no code. Throws a ConfigError with every problem. */

@@ -14,6 +14,11 @@ describe("the method that tunes for a family", () => {
     const methods = [method("a", "x"), method("b", "y"), method("c", "x"), method("d", "y")];
     expect(familyRepresentatives(methods).map(({ name }) => name)).toEqual(["a", "b"]);
   });
+
+  it("is none that sets a learning rate itself", () => {
+    const methods = [{ ...method("a", "x"), set: { "fit.lr": 0.1 } }, method("b", "x"), { ...method("c", "y"), set: { "fit.lr": 0.1 } }];
+    expect(familyRepresentatives(methods).map(({ name }) => name)).toEqual(["b"]);
+  });
 });
 
 describe("the loss of a run", () => {

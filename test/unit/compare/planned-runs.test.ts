@@ -20,6 +20,20 @@ describe("the runs of a comparison", () => {
       ["seed=2", "fit.lr=0.2"],
     ]);
   });
+
+  it("keep the learning rate that their method sets itself", () => {
+    const rates = { a: { chosen: 0.1, method: "m", tried: [] } };
+    const own = [{ "fit.lr": 3 }, { fit: { lr: 3 } }, { fit: { optimizer: "sgd" } }].map((set, index) => ({
+      name: `m${index}`,
+      family: "a",
+      set,
+    }));
+    expect(plannedRuns({ seeds: [2], methods: own }, rates).map(({ set }) => set)).toEqual([
+      ["seed=2"],
+      ["seed=2"],
+      ["seed=2", "fit.lr=0.1"],
+    ]);
+  });
 });
 
 describe("a run at equal compute", () => {
