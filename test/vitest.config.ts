@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 const root = new URL("..", import.meta.url).pathname;
 
 /**
- * End-to-end tests start Python processes, so they run after the others, two files at a time: each waits about as much as it computes. The limits
- * of time are for what hangs: a test must not fail because its machine is slow.
+ * End-to-end tests start Python processes, so they run after the others, two files at a time: one alone kept 1.5 of two cores
+ * busy. The limits of time are for what hangs: a test must not fail because its machine is slow.
  */
 export default defineConfig({
   root,

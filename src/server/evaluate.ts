@@ -34,7 +34,8 @@ interface EvaluatedAdapter {
 
 /**
  * Evaluates a round's adapter at every tier on the examples held out from all clients, and at each client's own rank on its own
- * held-out examples: there the client's own adapter, if the strategy distributes to each. If the strategy merges into the base model, the merged model is evaluated, too.
+ * held-out examples: there the client's own adapter, if the strategy distributes to each. If the strategy merges into the base
+ * model, the merged model is evaluated, too.
  */
 export async function evaluateRound(
   context: EvaluateContext,
