@@ -1,20 +1,19 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import {
-  createPool,
   exportRun,
   federate,
   type FederateOptions,
   listRanks,
   randomSelection,
   segmentWise,
-  type SharedPool,
   withServerOptimizer,
   zeroPadDeltas,
 } from "../../src/index.ts";
 import { python, root, temporaryFolder, tiny } from "../support/e2e.ts";
+import { sharedWorkers } from "../support/shared-workers.ts";
 
 // Every supported architecture as a tiny seeded model, trained by real workers: two clients of ranks 4 and 2.
 
@@ -94,16 +93,12 @@ async function train({ name, targets, fit, model, data }: Case, count?: number) 
       aggregation: name === "gpt2" ? withServerOptimizer(zeroPadDeltas(), { name: "momentum", momentum: 0.5 }) : segmentWise(),
     },
     fit: { localSteps: 6, batchSize: 8, lr: 0.02, ...fit },
-    ...(count === undefined ? { pool } : { workers: { count } }),
+    ...(count === undefined ? { pool: pool() } : { workers: { count } }),
   });
   return result;
 }
 
-let pool: SharedPool;
-beforeAll(async () => {
-  pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
-});
-afterAll(() => pool.close());
+const pool = sharedWorkers();
 
 describe("models of transformers", () => {
   const runs = () => cases.map(({ name }) => path.join(folder(), "runs", name));

@@ -1,10 +1,11 @@
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { openConfig, withConfig } from "../../src/config/load.ts";
-import { buildRun, ConfigError, createPool, federate, type SharedPool } from "../../src/index.ts";
+import { buildRun, ConfigError, federate } from "../../src/index.ts";
 import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 // Problems that only the data and the model reveal are reported together, before training starts.
 
@@ -33,8 +34,7 @@ type Changes = Readonly<Record<string, string>>;
 /** Every reported problem as `line key: message`, or as `--set key message`. */
 async function problemsOf(name: string, changes: Changes, set: readonly string[] = []): Promise<string[]> {
   const failed = withConfig(await openConfig(config(name, changes), { set }), (loaded) => {
-    const { workers: _, ...options } = buildRun(loaded);
-    return federate({ ...options, pool }).result;
+    return federate(onPool(buildRun(loaded), pool())).result;
   });
   const error: unknown = await failed.catch((reason: unknown) => reason);
   if (!(error instanceof ConfigError)) throw error;
@@ -57,11 +57,7 @@ function problemsIn(report: string, name: string): string[] {
   return lines.map((line) => line.replace(location, (_, number: string | undefined, given: string) => `${number ?? given} `));
 }
 
-let pool: SharedPool;
-beforeAll(async () => {
-  pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
-});
-afterAll(() => pool.close());
+const pool = sharedWorkers();
 
 beforeAll(() => {
   const rows = readFileSync(tiny("topics.jsonl"), "utf8").trimEnd().split("\n");

@@ -1,9 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { buildRun, createPool, federate, loadConfig, loadRun, type SharedPool } from "../../src/index.ts";
+import { beforeAll, describe, expect, test } from "vitest";
+import { buildRun, federate, loadConfig, loadRun } from "../../src/index.ts";
 import { python, root, temporaryFolder } from "../support/e2e.ts";
+import { onPool, sharedWorkers } from "../support/shared-workers.ts";
 
 // The shipped configs of published settings, with a tiny model of the same architecture, rows of the same shape, and fewer
 // steps.
@@ -28,15 +29,11 @@ const known = [
   },
 ];
 
-let pool: SharedPool;
-beforeAll(async () => {
-  pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
-});
-afterAll(() => pool.close());
+const pool = sharedWorkers();
 
 async function trainConfig(name: string, set: readonly string[]) {
-  const { workers: _, ...options } = buildRun(await loadConfig(path.join(root, "configs", `${name}.yaml`), { set }));
-  return federate({ ...options, pool }).result;
+  const options = buildRun(await loadConfig(path.join(root, "configs", `${name}.yaml`), { set }));
+  return federate(onPool(options, pool())).result;
 }
 
 describe("a published setting runs on a small scale:", () => {

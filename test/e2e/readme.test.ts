@@ -3,19 +3,10 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { assignments } from "../../src/config/comparison.ts";
-import {
-  buildRun,
-  createLanes,
-  createPool,
-  federate,
-  type Lanes,
-  loadComparison,
-  loadConfig,
-  plan,
-  type SharedPool,
-} from "../../src/index.ts";
+import { buildRun, createLanes, federate, type Lanes, loadComparison, loadConfig, plan } from "../../src/index.ts";
 import { type Document, documents, readDocument, snippets } from "../support/documents.ts";
 import { cli, python, root, temporaryFolder, tiny } from "../support/e2e.ts";
+import { sharedWorkers } from "../support/shared-workers.ts";
 
 const folder = temporaryFolder();
 const [frontPage, guide, workers] = ["README.md", "src/README.md", "workers/README.md"].map(readDocument) as [Document, Document, Document];
@@ -58,15 +49,11 @@ beforeAll(() => {
 
 describe("every shipped config can be planned, and run:", () => {
   let lanes: Lanes;
-  let pool: SharedPool;
-  beforeAll(async () => {
+  const pool = sharedWorkers();
+  beforeAll(() => {
     lanes = createLanes({ command: python, processes: 1 });
-    pool = await createPool({ workers: { count: 1, devices: ["cpu"] } });
   });
-  afterAll(async () => {
-    await lanes.close();
-    await pool.close();
-  });
+  afterAll(() => lanes.close());
 
   test.each(configs)("%s", async (name) => {
     const config = path.join(root, "configs", name);
@@ -83,7 +70,7 @@ describe("every shipped config can be planned, and run:", () => {
     // No lane takes a model with dropout of its own, as the encoders have.
     const planned = await plan({ ...options, workers: { ...workers, count: 1 }, launcher: isLanguage ? lanes.launcher : undefined });
     expect(planned).toMatchObject({ rounds: 1, evalExamples: 16 });
-    expect((await federate({ ...options, pool }).result).metrics).toMatchObject([{ round: 0 }, { round: 1, failed: [] }]);
+    expect((await federate({ ...options, pool: pool() }).result).metrics).toMatchObject([{ round: 0 }, { round: 1, failed: [] }]);
   });
 });
 
