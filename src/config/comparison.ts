@@ -63,6 +63,8 @@ export const comparisonSchema = z
     if (new Set(seeds).size < seeds.length) report(["seeds"], `must not repeat, got [${seeds.join(", ")}]`);
     if (learningRates && seeds.includes(learningRates.seed))
       report(["learningRates", "seed"], `must not be one of seeds, got ${learningRates.seed}`);
+    if (learningRates && methods.every(setsLearningRate))
+      report(["learningRates"], "tunes nothing, since every method sets fit.lr: leave it out");
     if (!methods.some(({ name }) => name === reference))
       report(["reference"], `must be the name of one of the methods, got "${reference}"`);
     for (const [index, { seeds: own = [] }] of methods.entries()) {

@@ -73,6 +73,13 @@ describe("a comparison's file", () => {
     expect(issues.map(({ path: key }) => key)).toEqual(keys);
   });
 
+  it("is refused if it tunes a learning rate that every method sets", async () => {
+    const one = good.replace("{ name: One }", "{ name: One, set: { fit.lr: 0.01 } }");
+    await expect(load(one)).resolves.toBeDefined();
+    const issues = await issuesOf(() => load(one.replace("fit.objective: none", "fit: { lr: 0.02 }")));
+    expect(issues).toMatchObject([{ path: "learning_rates", message: expect.stringContaining("fit.lr") }]);
+  });
+
   it("is refused with the nearest key if a key is unknown", async () => {
     const issues = await issuesOf(() => load(good.replace("seeds:", "seed:")));
     expect(issues.map(({ path: key }) => key)).toEqual(["seeds", "seed"]);
