@@ -102,7 +102,7 @@ export const lora = z.strictObject({
 const evaluate = z.strictObject({
   every: positive.default(1).describe("Rounds between evaluations of the global adapter; the last round is always evaluated."),
   batchSize: positive.default(32).describe("Examples in a forward pass."),
-  shardSize: positive.default(64).describe("Examples in one evaluation task. Part of the run's identity: it decides the order of sums."),
+  shardSize: positive.default(128).describe("Examples in one evaluation task. Part of the run's identity: it decides the order of sums."),
   maxNewTokens: integer
     .min(0)
     .default(0)

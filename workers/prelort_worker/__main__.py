@@ -5,6 +5,7 @@ A worker process: it connects, says hello, runs one task after another and exits
 """
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -95,6 +96,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
     The slow imports, one by one, so that heartbeats name them; then hello. None if the device cannot be used: the
     controller knows, and this process waits until it is killed.
     """
+    gc.disable()  # collecting during the imports took a seventh of their time
     connection.report("importing torch")
     import torch  # noqa: F401
 
@@ -110,6 +112,8 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
     from .serve import as_text, say_hello
     from .wire.messages import Stop, Unavailable
 
+    gc.freeze()  # what was imported stays: it is not looked through again and again
+    gc.enable()
     transformers.utils.logging.disable_progress_bar()
     make_repeatable(options.threads)
     try:
