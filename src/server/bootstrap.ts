@@ -6,6 +6,8 @@ import type { Interval } from "../records/metrics.ts";
 export interface Figure {
   readonly name: string;
   of(weights: Float64Array): number | null;
+  /** A mean of values from 0 to 1, one for each example. */
+  readonly isShare?: boolean;
   /**
    * Of a figure that is a sum of absolute values: the values with their signs. Chance makes such a sum too large, so the lower end of
    * its interval is the figure less the 97.5 % quantile of what the values move by, which bounds what the sum moves by.
@@ -25,7 +27,8 @@ const ADDITIONS_A_TURN = 4e6;
  * The 95 % interval of each figure of n examples, by the percentile bootstrap (Efron and Tibshirani, An Introduction to the
  * Bootstrap, 1993, chapter 13): n examples are drawn with replacement, again and again, and of the figures so found the outer
  * 2.5 % are left out at either end. Figures of all groups are taken of the same draws, so that they can be compared.
- * A figure has none if a draw has no finite value of it, and there are none of fewer than two examples.
+ * A figure has none if a draw has no finite value of it, and there are none of fewer than two examples. A share of exactly 0 or 1
+ * is the same in every draw: its other end is that of Clopper and Pearson (Biometrika 26, 1934), 1 - 0.025^(1/n) away.
  */
 export function* bootstrap(
   n: number,
@@ -47,7 +50,7 @@ export function* bootstrap(
     additions = 0;
     yield;
   }
-  return sampled.map((group) => group.flatMap(intervalOf));
+  return sampled.map((group) => group.flatMap((sample) => intervalOf(sample, n)));
 }
 
 /** A figure, and what it becomes with each draw. */
@@ -75,8 +78,11 @@ function take({ figure, parts, values, moves }: Sample, weights: Float64Array, r
   moves[resample] = sumOfSizes(drawn.map((part, index) => part - (parts[index] as number)));
 }
 
-function intervalOf({ figure: { name, parts }, value, values, moves }: Sample): readonly Interval[] {
+function intervalOf({ figure: { name, parts, isShare }, value, values, moves }: Sample, n: number): readonly Interval[] {
   if (value === null || values.some(Number.isNaN)) return [];
+  const farthest = 1 - 0.025 ** (1 / n);
+  if (isShare && value === 0) return [{ name, low: 0, high: farthest }];
+  if (isShare && value === 1) return [{ name, low: 1 - farthest, high: 1 }];
   const sorted = values.toSorted();
   const low = parts ? Math.max(0, value - quantile(moves.toSorted(), 0.975)) : quantile(sorted, 0.025);
   return [{ name, low, high: quantile(sorted, 0.975) }];

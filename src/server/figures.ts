@@ -6,7 +6,9 @@ import { type Figure, sumOfSizes } from "./bootstrap.ts";
 export function figuresOf(values: ExampleValues, isLanguage: boolean): readonly Figure[] {
   const { loss, targets, bytes, labels, confidence, rougeL, metrics } = values;
   const meanLoss = (weights: Float64Array) => ratio(sum(weights, loss), sum(weights, targets));
-  const perExample = (name: string, each: Float64Array): Figure => ({ name, of: (weights) => ratio(sum(weights, each), weights.length) });
+  const perExample = (name: string, each: Float64Array): Figure => {
+    return { name, isShare: SHARES.includes(name), of: (weights) => ratio(sum(weights, each), weights.length) };
+  };
   const figures: Figure[] = [{ name: "loss", of: meanLoss }];
   if (isLanguage) figures.push({ name: "perplexity", of: (weights) => finite(Math.exp(meanLoss(weights) ?? Number.NaN)) });
   if (bytes) figures.push({ name: "bits_per_byte", of: (weights) => ratio(sum(weights, loss) / Math.LN2, sum(weights, bytes)) });
@@ -18,6 +20,9 @@ export function figuresOf(values: ExampleValues, isLanguage: boolean): readonly 
   if (rougeL) figures.push(perExample("rouge_l", rougeL));
   return [...figures, ...metrics.map(({ name, values: own }) => perExample(name, own))];
 }
+
+/** Metrics of which every example has a value from 0 to 1. */
+const SHARES: readonly string[] = ["accuracy", "rouge_l", "token_accuracy", "exact_match"];
 
 /** The figures of all examples, without intervals. */
 export function tierMetrics(r: number, values: ExampleValues, isLanguage: boolean): TierMetrics {

@@ -53,6 +53,30 @@ test("what is not finite has no interval, nor has a single example", () => {
   expect(finish(bootstrap(1, [[mean([1])], []], { seed: "0".repeat(32) })).value).toEqual([[], []]);
 });
 
+test("a share of exactly 0 or 1 has an interval: up to where so extreme a share has a chance of 2.5 %", () => {
+  const share = (values: readonly number[]): Figure => ({ ...mean(values), isShare: true });
+  const [[zero, one, between] = []] = finish(
+    bootstrap(10, [[share(Array(10).fill(0)), share(Array(10).fill(1)), share([...Array(9).fill(0), 1])]], { seed: "0".repeat(32) }),
+  ).value;
+  // By hand: (1 - 0.3085)^10 = 0.025.
+  expect(zero).toEqual({ name: "mean", low: 0, high: expect.closeTo(0.3085, 4) });
+  expect(one).toEqual({ name: "mean", low: expect.closeTo(1 - 0.3085, 4), high: 1 });
+  expect(between).toMatchObject({ low: 0, high: expect.closeTo(0.3, 5) });
+});
+
+test("accuracy, ROUGE-L, token accuracy and exact match are shares; a loss and a metric of one's own are not", () => {
+  const values = exampleValues({
+    loss: Float64Array.of(0, 0),
+    targets: Float64Array.of(1, 1),
+    labels: { predicted: Float64Array.of(1, 1), actual: Float64Array.of(0, 0) },
+    rougeL: Float64Array.of(0, 0),
+    metrics: ["exact_match", "token_accuracy", "surprise"].map((name) => ({ name, values: Float64Array.of(0, 0) })),
+  });
+  const [intervals = []] = finish(bootstrap(2, [figuresOf(values, true)], { seed: "0".repeat(32) })).value;
+  const wide = intervals.filter(({ low, high }) => low < high).map(({ name }) => name);
+  expect(wide).toEqual(["accuracy", "rouge_l", "exact_match", "token_accuracy"]);
+});
+
 test("long work yields to the event loop", () => {
   const values = Array.from({ length: 20_000 }, (_, index) => index);
   expect(finish(bootstrap(20_000, [[mean(values)]], { seed: "0".repeat(32), resamples: 400 })).turns).toBe(5);
