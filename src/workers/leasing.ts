@@ -1,5 +1,5 @@
 import { createDeferred, type Deferred } from "../base/deferred.ts";
-import { schedule, type Waiter } from "./scheduler.ts";
+import { enqueue, schedule, type Waiter } from "./scheduler.ts";
 import { type Lease, type Slot, stateOf } from "./slot.ts";
 
 /** What a task requires of the worker that it waits for. */
@@ -20,7 +20,7 @@ export class Leasing {
   readonly #preparations: () => number;
   /** Once aborted, everyone who waits gets its reason. */
   readonly #shutdown: AbortSignal;
-  #waiters: readonly (Waiter & { readonly lease: Deferred<Lease> })[] = [];
+  readonly #queue: (Waiter & { readonly lease: Deferred<Lease> })[] = [];
   #isDispatchDue = false;
 
   constructor(slots: readonly Slot[], preparations: () => number, shutdown: AbortSignal) {
@@ -28,8 +28,7 @@ export class Leasing {
     this.#preparations = preparations;
     this.#shutdown = shutdown;
     shutdown.addEventListener("abort", () => {
-      for (const { lease } of this.#waiters) lease.reject(shutdown.reason);
-      this.#waiters = [];
+      for (const { lease } of this.#queue.splice(0)) lease.reject(shutdown.reason);
     });
   }
 
@@ -37,11 +36,12 @@ export class Leasing {
   acquire({ priority, avoid, exclusive, signal }: Wanted): Promise<Lease> {
     const lease = createDeferred<Lease>();
     const leave = () => {
-      this.#waiters = this.#waiters.filter((waiter) => waiter.lease !== lease);
+      const place = this.#queue.findIndex((waiter) => waiter.lease === lease);
+      if (place >= 0) this.#queue.splice(place, 1);
       lease.reject(signal?.reason);
     };
     if (this.#shutdown.aborted) lease.reject(this.#shutdown.reason);
-    else this.#waiters = [...this.#waiters, { priority, avoid: avoid?.index, exclusive, lease }];
+    else enqueue(this.#queue, { priority, avoid: avoid?.index, exclusive, lease });
     signal?.addEventListener("abort", leave, { once: true });
     this.dispatchSoon();
     return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
@@ -58,14 +58,12 @@ export class Leasing {
   }
 
   #dispatch(): void {
-    const waiters = this.#waiters;
     const states = this.#slots.map((slot) => stateOf(slot, this.#preparations()));
-    const assignments = schedule(states, waiters);
-    const served = new Set(assignments.map(({ waiter }) => waiter));
-    this.#waiters = waiters.filter((_, index) => !served.has(index));
-    for (const assignment of assignments) {
-      const [slot, waiter] = [this.#slots[assignment.slot], waiters[assignment.waiter]];
-      if (!slot?.worker || !waiter) continue;
+    const assigned = schedule(states, this.#queue).map(({ slot, waiter }) => [this.#slots[slot], this.#queue[waiter]] as const);
+    for (const [slot, waiter] of assigned) {
+      if (!waiter) continue;
+      this.#queue.splice(this.#queue.indexOf(waiter), 1);
+      if (!slot?.worker) continue;
       slot.leases++;
       slot.isExclusive = waiter.exclusive;
       waiter.lease.resolve({ slot, worker: slot.worker });

@@ -21,19 +21,24 @@ export interface Waiter {
   readonly exclusive: boolean;
 }
 
-/** The waiter gets the worker of the slot, both given by their indexes. */
+/** The waiter gets the worker of the slot, both given by their places: in the queue and among the slots. */
 export interface Assignment {
   readonly slot: number;
   readonly waiter: number;
 }
 
+/** Puts a waiter into the queue: behind those of its priority, before those of a lower one. */
+export function enqueue<W extends Waiter>(queue: W[], waiter: W): void {
+  queue.splice(queue.findLastIndex(({ priority }) => priority >= waiter.priority) + 1, 0, waiter);
+}
+
 /**
- * Decides which waiter gets which worker now. Free workers come first: each takes the waiter with the highest priority that
- * accepts it, and on a tie the one that has waited longest. While more tasks wait than there are slots, a busy worker gets a
- * second task in advance, so that it never runs dry; near the end it does not, since another worker may be free first.
+ * Decides which waiter gets which worker now. Free workers come first: each takes the first of the queue that accepts it. While
+ * more tasks wait than there are slots, a busy worker gets a second task in advance, so that it never runs dry; near the end it
+ * does not, since another worker may be free first. Thousands may wait: the queue is not copied.
  */
-export function schedule(slots: readonly SlotState[], waiters: readonly Waiter[]): readonly Assignment[] {
-  let queue = waiters.map((waiter, index) => ({ ...waiter, index })).toSorted((a, b) => b.priority - a.priority);
+export function schedule(slots: readonly SlotState[], queue: readonly Waiter[]): readonly Assignment[] {
+  const served = new Set<number>();
   const assignments: Assignment[] = [];
   const planned = slots.map(({ leases, isExclusive }) => ({ leases, isExclusive }));
 
@@ -41,17 +46,18 @@ export function schedule(slots: readonly SlotState[], waiters: readonly Waiter[]
     const state = planned[index];
     if (!slot.isAvailable || !state) return;
     const isOtherUp = slots.some((other, otherIndex) => otherIndex !== index && other.isUp);
-    const next = queue.find(({ avoid, exclusive }) => (avoid !== index || !isOtherUp) && !(exclusive && state.leases > 0));
-    if (!next) return;
-    queue = queue.filter((waiter) => waiter !== next);
-    planned[index] = { leases: state.leases + 1, isExclusive: next.exclusive };
-    assignments.push({ slot: index, waiter: next.index });
+    const accepts = ({ avoid, exclusive }: Waiter) => (avoid !== index || !isOtherUp) && !(exclusive && state.leases > 0);
+    const waiter = queue.findIndex((each, place) => !served.has(place) && accepts(each));
+    if (waiter < 0) return;
+    served.add(waiter);
+    planned[index] = { leases: state.leases + 1, isExclusive: queue[waiter]?.exclusive ?? false };
+    assignments.push({ slot: index, waiter });
   };
 
   for (const [index, slot] of slots.entries()) if (slot.leases === 0) assign(slot, index);
   for (const [index, slot] of slots.entries()) {
     const { leases, isExclusive } = planned[index] ?? slot;
-    if (leases === 1 && !isExclusive && !slot.isCancelling && queue.length > slots.length) assign(slot, index);
+    if (leases === 1 && !isExclusive && !slot.isCancelling && queue.length - served.size > slots.length) assign(slot, index);
   }
   return assignments;
 }

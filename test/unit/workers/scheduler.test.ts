@@ -1,11 +1,17 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Assignment, schedule, type SlotState, type Waiter } from "../../../src/workers/scheduler.ts";
+import { type Assignment, enqueue, schedule as scheduleQueue, type SlotState, type Waiter } from "../../../src/workers/scheduler.ts";
 
 const free: SlotState = { isUp: true, isAvailable: true, leases: 0, isExclusive: false, isCancelling: false };
 const busy: SlotState = { ...free, leases: 1 };
 const down: SlotState = { ...free, isUp: false, isAvailable: false };
 const waiter = (overrides: Partial<Waiter> = {}): Waiter => ({ priority: 0, avoid: undefined, exclusive: false, ...overrides });
+/** With waiters in the order in which they came; their places in it are in the assignments. */
+function schedule(slots: readonly SlotState[], waiters: readonly Waiter[]): readonly Assignment[] {
+  const queue: (Waiter & { readonly place: number })[] = [];
+  for (const [place, each] of waiters.entries()) enqueue(queue, { ...each, place });
+  return scheduleQueue(slots, queue).map(({ slot, waiter: index }) => ({ slot, waiter: queue[index]?.place ?? -1 }));
+}
 const pairs = (assignments: readonly Assignment[]) => assignments.map(({ slot, waiter }) => [slot, waiter]);
 
 describe("a free worker", () => {
