@@ -1,4 +1,5 @@
 import type { AdapterLayout } from "../../adapter/layout.ts";
+import { matrixKernel } from "../../tensor/matrix-kernel.ts";
 
 /*
  * What products B·A are along the directions u_k·v_kᵀ of an adapter: its components, with both factors of length 1. The "magnitude"
@@ -24,14 +25,14 @@ export function unitRows(rows: Float32Array, { modules, width }: AdapterLayout):
 export function magnitudesOfEach(directions: Float64Array, rows: Rows, { modules, width }: AdapterLayout): Float64Array {
   const [count, r] = [directions.length / width, rows.length / width];
   const magnitudes = new Float64Array(modules.length * count * r);
-  let at = 0;
-  for (const { offset, in: a, out: b } of modules) {
-    for (let direction = offset; direction < directions.length; direction += width) {
-      for (let component = offset; component < rows.length; component += width) {
-        const ofA = dot(directions, direction, rows, component, a);
-        magnitudes[at++] = ofA * dot(directions, direction + a, rows, component + a, b);
-      }
-    }
+  const products = (from: number, length: number) =>
+    rowProducts(part(directions, width, from, length), part(rows, width, from, length), length);
+  for (const [index, { offset, in: a, out: b }] of modules.entries()) {
+    const [ofA, ofB] = [products(offset, a), products(offset + a, b)];
+    magnitudes.set(
+      ofA.map((value, at) => value * (ofB[at] as number)),
+      index * count * r,
+    );
   }
   return magnitudes;
 }
@@ -47,6 +48,26 @@ export function summedMagnitudes(ofEach: Float64Array, r: number, count: number,
     return sum;
   });
 }
+
+/** Values [from, from + length) of every row. */
+function part(rows: Rows, width: number, from: number, length: number): Float64Array {
+  const values = new Float64Array((rows.length / width) * length);
+  for (let row = 0; row * width < rows.length; row++)
+    values.set(rows.subarray(row * width + from, row * width + from + length), row * length);
+  return values;
+}
+
+/** x·yᵀ, [m, n], for x [m, length] and y [n, length]. */
+function rowProducts(x: Float64Array, y: Float64Array, length: number): Float64Array {
+  if (matrixKernel && length >= LONG) return matrixKernel.rowProducts(x, length, y);
+  const n = y.length / length;
+  return Float64Array.from({ length: (x.length / length) * n }, (_, at) =>
+    dot(x, Math.floor(at / n) * length, y, (at % n) * length, length),
+  );
+}
+
+/** From here on the kernel is faster. */
+const LONG = 64;
 
 function normalise(vector: Float64Array): void {
   const length = Math.sqrt(dot(vector, 0, vector, 0, vector.length));
