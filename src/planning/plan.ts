@@ -140,7 +140,7 @@ async function selectAll(
       evalExamples: prepared.n_eval,
       ownExamples: new Uint32Array(0),
     };
-    return candidateLosses(evaluation, round, await (initial ??= session.initial()), candidates);
+    return candidateLosses(evaluation, round, { global: await (initial ??= session.initial()), state: {} }, candidates);
   };
   return Promise.all(
     rounds.map((round) => selectClients(config, { round, clients, indexOf, tiers, history: new Map(), losses: lossesIn(round) })),

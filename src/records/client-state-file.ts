@@ -64,7 +64,8 @@ export function readStateRank(folder: string, origin: StateOrigin): number {
 /** Removes all states but those of these paths. Best effort: what cannot be removed is tried again after the next round. */
 export async function removeOtherStates(folder: string, kept: ReadonlySet<string>): Promise<void> {
   if (!existsSync(folder)) return;
-  for (const round of await readdir(folder)) {
+  const entries = await readdir(folder, { withFileTypes: true });
+  for (const { name: round } of entries.filter((entry) => entry.isDirectory())) {
     const files = (await readdir(path.join(folder, round))).map((name) => path.join(round, name));
     const others = files.filter((file) => !kept.has(file));
     if (others.length < files.length) for (const file of others) removeQuietly(path.join(folder, file));

@@ -75,17 +75,19 @@ export async function evaluateRound(
   };
 }
 
-/** Mean loss of each candidate's prefix on its own training examples; Infinity if it is not finite. */
+/** Mean loss of what each candidate would start from, on its own training examples; Infinity if it is not finite. */
 export async function candidateLosses(
   context: EvaluateContext,
   round: number,
-  global: Adapter,
+  { global, state }: Pick<EvaluatedAdapter, "global" | "state">,
   candidates: readonly RankedClient[],
 ): Promise<readonly number[]> {
   const { config, layout } = context;
   return Promise.all(
-    candidates.map(async ({ id, r, size }) => {
-      const adapter = distribute(config.strategy.aggregation, global, layout, r);
+    candidates.map(async (client) => {
+      const { id, r, size } = client;
+      const { aggregation } = config.strategy;
+      const adapter = distributeTo(aggregation, client, { global, layout, state }) ?? distribute(aggregation, global, layout, r);
       const own = { examples: "train", client_id: id, total: Math.min(size, ASKED_EXAMPLES), maxNewTokens: 0 } as const;
       const [metrics] = await evaluate(context, { kind: "ask", round, ranks: [r], adapter, ...own });
       return metrics?.loss ?? Infinity;

@@ -11,9 +11,9 @@ export function requireBestMetric(
   isLanguage: boolean,
 ): void {
   const [tier] = byTier;
-  if (!best || !tier) return;
+  // Of a model that diverged every figure is null.
+  if (!best || !tier || tier.loss === null) return;
   const { metric } = best;
-  // Values that were not finite are null as well.
   const isThere =
     metric === "loss" ||
     (metric === "perplexity"

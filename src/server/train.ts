@@ -137,15 +137,15 @@ class Training {
     });
   }
 
-  async #select(round: number, { clients, global }: CommittedRound, span: Span): Promise<readonly RankedClient[]> {
+  async #select(round: number, last: CommittedRound, span: Span): Promise<readonly RankedClient[]> {
     const { config, session, directory, emit } = this.#context;
     const chosen = await selectClients(config, {
       round,
-      clients,
+      clients: last.clients,
       indexOf: session.columns.indexOf,
       tiers: session.tiers,
       history: this.#history,
-      losses: (candidates) => candidateLosses({ ...this.#evaluation, span }, round, global, candidates),
+      losses: (candidates) => candidateLosses({ ...this.#evaluation, span }, round, last, candidates),
     });
     const selected = chosen.filter(({ id }) => !this.#quarantined.has(id));
     const decided = selected.map(({ id, r }) => ({ id, r }));

@@ -228,6 +228,15 @@ class Sure(SequenceClassification):
 """
 
 
+def test_a_metric_may_not_have_the_name_of_one_that_prelort_computes(tiny: Path, folder: Path):
+    write(folder, "same", SURE.replace("confidence", "accuracy"))
+    task = model_of(folder, "same:Sure", str(tiny / "tiny-bert"))
+    worker = come_up(task, LORA, data_spec(tiny, "sequence-classification"), folder / "cache")
+    with pytest.raises(InputError, match=r"macro_f1.* got accuracy") as refused:
+        worker.evaluate([4])
+    assert refused.value.problems[0][0] == "model.task"
+
+
 def test_a_subclass_of_a_built_in_task_that_adds_a_metric_trains_alike(tiny: Path, folder: Path):
     write(folder, "sure", SURE)
     data = data_spec(tiny, "sequence-classification")

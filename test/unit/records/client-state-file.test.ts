@@ -59,7 +59,10 @@ test("all states but those that are kept are removed, with the folders that are 
   const origins = [1, 2, 3].flatMap((round) => ["c0", "c1"].map((clientId) => ({ ...ORIGIN, round, clientId })));
   for (const origin of origins) await writeState(folder, origin, { r: 1, state: STATE });
   const kept = [origins[0]!, origins[4]!];
+  // As a file manager leaves one.
+  writeFileSync(path.join(folder, ".DS_Store"), "");
   await removeOtherStates(folder, new Set(kept.map(stateFile)));
+  expect(existsSync(path.join(folder, ".DS_Store"))).toBe(true);
   expect(origins.filter((origin) => existsSync(fileOf(origin)))).toEqual(kept);
   expect(existsSync(path.join(folder, "2"))).toBe(false);
 });

@@ -4,8 +4,8 @@ import { createLayout } from "../../../src/adapter/layout.ts";
 import { generatesText } from "../../../src/config/best-metric.ts";
 import type { BestSpec } from "../../../src/config/best-section.ts";
 import { validateRun } from "../../../src/config/build.ts";
-import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
-import { evaluateRound } from "../../../src/server/evaluate.ts";
+import { allClients, fedRoRA, listRanks, segmentWise } from "../../../src/index.ts";
+import { candidateLosses, evaluateRound } from "../../../src/server/evaluate.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import type { Aggregation } from "../../../src/strategy/strategy.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
@@ -150,5 +150,35 @@ test("a client's own examples are evaluated with its own adapter if the aggregat
     ["global", 0],
     ["global", 0],
     ["client", 7],
+  ]);
+});
+
+test("a candidate is asked for the loss of what it would start from: its own adapter where the strategy has one for each client", async () => {
+  const asked: (Adapter | undefined)[] = [];
+  const pool = {
+    run(task: Task<"evaluate">) {
+      asked.push(task.payload);
+      return Promise.reject(new Error("that is all"));
+    },
+  } as Partial<WorkerPool> as WorkerPool;
+  const clients = clientsOf([
+    { r: 1, size: 4 },
+    { r: 1, size: 4 },
+  ]);
+  const global = { ...adapter, rows: Float32Array.of(1, 0, 1, 0, 0, 1, 0, 1) };
+  // Client c0 has most of the second direction; nothing is known of the other.
+  const state = { "magnitudes/c0": Float32Array.of(0, 1) };
+  const own = {
+    config: { ...config, strategy: { ...config.strategy, aggregation: fedRoRA() } },
+    pool,
+    layout,
+    labels: 0,
+    isLanguage: true,
+  };
+  const context = { ...own, evalExamples: 0, ownExamples: new Uint32Array(2) };
+  await expect(candidateLosses(context, 1, { global, state }, clients)).rejects.toThrow("that is all");
+  expect(asked.map((each) => [...(each?.rows ?? [])])).toEqual([
+    [0, 1, 0, 1],
+    [1, 0, 1, 0],
   ]);
 });

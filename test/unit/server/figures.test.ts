@@ -34,6 +34,13 @@ describe("the figures of four examples at two ranks are those worked out by hand
     expect(found).toBeCloseTo(ece, 12);
   });
 
+  test("with bins of a fifteenth: 0.93 and 0.935 are in two", () => {
+    const labels = { predicted: Float64Array.of(0, 0), actual: Float64Array.of(0, 1) };
+    const loss = Float64Array.of(1, 1);
+    const values = exampleValues({ loss, targets: loss, labels, confidence: Float64Array.of(0.93, 0.935) });
+    expect(tierMetrics(1, values, false).ece).toBeCloseTo((0.07 + 0.935) / 2, 12);
+  });
+
   test("as a confusion matrix without its empty cells", () => {
     expect(confusionOf(low!.labels!)).toEqual([
       [0, 0, 1],

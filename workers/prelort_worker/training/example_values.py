@@ -13,6 +13,8 @@ from ..wire.frames import Tensor as WireTensor
 from ..wire.messages import ExampleColumn
 
 _NAN = float("nan")
+# Of every tier, from the columns.
+_COMPUTED = ("loss", "perplexity", "bits_per_byte", "accuracy", "macro_f1", "ece", "rouge_l")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class Kept:
         _put(self._columns.setdefault(name, self._empty()), name, places, values)
 
     def metric(self, name: str, places: Sequence[int], values: Tensor) -> None:
+        if name in _COMPUTED:
+            raise InputError(
+                f"metrics(): expected names other than {', '.join(_COMPUTED)}, which prelort computes itself, got {name}; "
+                "accuracy, macro_f1 and ece are those of answers() and confidences()",
+                "model.task",
+            )
         _put(self._metrics.setdefault(name, self._empty()), f"metric {name}", places, values)
 
     def values(self) -> ExampleValues:
