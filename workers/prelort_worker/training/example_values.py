@@ -43,7 +43,7 @@ class Kept:
     def metric(self, name: str, places: Sequence[int], values: Tensor) -> None:
         if name in _COMPUTED:
             raise InputError(
-                f"metrics(): expected names other than {', '.join(_COMPUTED)}, which prelort computes itself, got {name}; "
+                f"metrics(): expected names other than {', '.join(_COMPUTED)}, which prelort computes, got {name}; "
                 "accuracy, macro_f1 and ece are those of answers() and confidences()",
                 "model.task",
             )
