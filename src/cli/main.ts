@@ -50,7 +50,10 @@ for (const command of commands) program.addCommand(command.copyInheritedSettings
 
 watchOutput();
 try {
-  await program.parseAsync();
+  const [, , first = "-"] = process.argv;
+  const isKnown = first.startsWith("-") || first === "help" || commands.some((command) => command.name() === first);
+  // With --help after an unknown command, commander would show the general help.
+  await program.parseAsync(isKnown ? process.argv : process.argv.slice(0, 3));
 } catch (error) {
   const code = report(error);
   process.exitCode = closedOutputCode() ?? code;

@@ -98,6 +98,7 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
         `  left out: ${name} (${kind}${count > 1 ? ` × ${formatCount(count)}` : ""}), ${formatCount(parameters)} parameters`,
     ),
     `run:      ${planned.rounds} rounds${planned.mayStopEarly ? " if stop_when does not end it earlier" : ""}, ${fits} fits; tensors: ${formatBytes(planned.bytesDown)} down, ${formatBytes(planned.bytesUp)} up`,
+    describeTraining(planned.training, clients),
     describeDisk(planned.disk),
     ...(planned.machines ? describeMachines(planned.machines, planned.bytesUp) : []),
     `held out: ${planned.evalExamples} examples` +
@@ -107,6 +108,28 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
     ...(planned.slots ? [describeSlots(planned.slots)] : []),
   ].join("\n");
 }
+
+/** Such as `fits: 12 steps of 16 examples with adamw; lr 0.001 in round 1, 0.003 in round 3, 0.0004 in round 6; lr of B 16 times that`. */
+function describeTraining({ optimizer, serverOptimizer, batchSize, rates }: Plan["training"], clients: Plan["clients"]): string {
+  const steps = clients.map((client) => client.steps);
+  const [least, most] = [smallest(steps), -smallest(steps.map((count) => -count))];
+  const fits = `${least === most ? plural(most, "step") : `${formatCount(least)} to ${plural(most, "step")}`} of ${plural(batchSize, "example")} with ${optimizer}`;
+  const all = rates.map(({ lr }) => lr);
+  const peak = all.indexOf(-smallest(all.map((lr) => -lr)));
+  const told = smallest(all) === all[peak] ? [peak] : [...new Set([0, peak, all.length - 1])];
+  const schedule = told.map((index) => `${rate(all[index])}${told.length > 1 ? ` in round ${index + 1}` : ""}`).join(", ");
+  const { lr = 1, lrB = 1, headLr = 1 } = rates[peak] ?? {};
+  const others = [
+    ...(lrB === lr ? [] : [`of B ${rate(lrB / lr)} times that`]),
+    ...(headLr === lr ? [] : [`of modules trained in full ${rate(headLr / lr)} times that`]),
+  ];
+  const server = serverOptimizer === null ? "" : `; the server's optimizer: ${serverOptimizer}`;
+  return `training: ${fits}; lr ${[schedule, ...others].join("; ")}${server}`;
+}
+
+const rate = (value = 0) => String(Number(value.toPrecision(3)));
+/** Not by spreading: there may be a million clients. */
+const smallest = (values: readonly number[]) => values.reduce((least, value) => Math.min(least, value), Number.POSITIVE_INFINITY);
 
 function describeDisk({ rounds, roundBytes, updateBytes, stateBytes, adapterBytes }: Plan["disk"]): string {
   const kept = `${plural(rounds, "round")} at once (keep_rounds) ${formatBytes(roundBytes)}`;
@@ -135,18 +158,35 @@ function clientsTable(clients: Plan["clients"]): Table {
   const isCut = clients.length > ALL_CLIENTS;
   const sizes = clients.map(({ size }) => size);
   const shown = isCut ? tails(sizes, TAIL).map((index) => clients[index] as PlannedClient) : clients;
+  const hasSteps = clients.some(({ steps }) => steps !== clients[0]?.steps);
   const hasMix = shown.some(({ mix }) => mix.length > 0);
   const sum = (of: (client: PlannedClient) => number) => formatCount(clients.reduce((all, client) => all + of(client), 0));
   const totals = ["all", sum(({ size }) => size), sum(({ tokens }) => tokens), "", sum(({ rounds }) => rounds.length)];
   const middle = ["median", formatCount(median(sizes))];
-  const columns = ["client", "examples", "tokens", "r", "rounds", "down per fit", "up", ...(hasMix ? ["trains on"] : [])];
+  const columns = [
+    "client",
+    "examples",
+    "tokens",
+    "r",
+    "rounds",
+    ...(hasSteps ? ["steps"] : []),
+    "down per fit",
+    "up",
+    ...(hasMix ? ["trains on"] : []),
+  ];
   const rows = shown.map((client) => {
     const { down, up } = client.bytesPerFit;
     const tokens = client.tokens > 0 ? formatCount(client.tokens) : "";
-    const counts = [formatCount(client.size), tokens, String(client.r), String(client.rounds.length)];
+    const counts = [
+      formatCount(client.size),
+      tokens,
+      String(client.r),
+      String(client.rounds.length),
+      ...(hasSteps ? [formatCount(client.steps)] : []),
+    ];
     return [client.id, ...counts, formatBytes(down), formatBytes(up), ...(hasMix ? [describeMix(client)] : [])];
   });
-  return { title: "", columns, rows: isCut ? [totals, middle, ...rows] : rows, prose: [7] };
+  return { title: "", columns, rows: isCut ? [totals, middle, ...rows] : rows, prose: [hasSteps ? 8 : 7] };
 }
 
 function describeTime(time: NonNullable<Plan["time"]>, rounds: number): readonly string[] {

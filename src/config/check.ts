@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { toCamel, toSnake } from "../base/case.ts";
 import { isCredential, WHERE_CREDENTIALS_GO } from "./credentials.ts";
+import { optionHere, valueHere } from "./names-elsewhere.ts";
 import { nearest } from "./nearest.ts";
 import { issuesOfForm, POLICY_KEYS } from "./own-policy-spec.ts";
+import { homesOf, toJsonSchema } from "./reference/json-schema.ts";
 import { valueAt, type Path } from "./tree.ts";
 
 /** How keys are spelled: as in the TypeScript API or as in YAML. */
@@ -50,10 +52,17 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
     }
     if (issue.code !== "unrecognized_keys") return [describe(issue, path, issue.input)];
     const known = names.map((key) => spell([...path, key], spelling));
-    return issue.keys.map((key) => ({
+    const hints = issue.keys.map((key) => {
+      const at = [...path, key];
+      const homes = () => homesOf(toJsonSchema(schema), key).map((home) => formatPath(home, spelling));
+      return hintFor(spell(at, spelling), path, known, () => homes().filter((home) => home !== formatPath(at, spelling)));
+    });
+    // All keys of a section, once for all the unknown ones in it.
+    const listed = hints.indexOf(undefined);
+    return issue.keys.map((key, index) => ({
       path: [...path, key],
       at: "key",
-      message: unknownKey(spell([...path, key], spelling), path, known),
+      message: hints[index] ?? (index === listed ? `is not a key; the keys are ${known.join(", ")}` : "is not a key"),
     }));
   });
   return { problems };
@@ -96,11 +105,18 @@ function spell(path: Path, spelling: Spelling): string {
   return spelling === "camelCase" || keepsSpelling(path.slice(0, -1)) ? key : toSnake(key);
 }
 
-function unknownKey(key: string, parent: Path, known: readonly string[]): string {
-  if (parent[0] === "lora" && key === "lora_alpha") return "is not a key; set scale instead (lora_alpha is scale · r at every rank r)";
+/** More, as of `name`, tell nothing. */
+const MOST_HOMES = 3;
+
+/** What an unknown key should have been, if one can tell. */
+function hintFor(key: string, parent: Path, known: readonly string[], homes: () => readonly string[]): string | undefined {
   if (parent[0] === "track" && isCredential(key)) return `is not a key: ${WHERE_CREDENTIALS_GO}`;
+  const here = optionHere(key) ?? valueHere(key);
+  if (here !== undefined) return `is not a key; here it is ${here}`;
   const meant = nearest(toSnake(key), known) ?? nearest(key, known);
-  return meant ? `is not a key; did you mean ${meant}?` : `is not a key; the keys are ${known.join(", ")}`;
+  if (meant !== undefined) return `is not a key; did you mean ${meant}?`;
+  const found = homes();
+  return found.length > 0 && found.length <= MOST_HOMES ? `is not a key here; it is ${found.join(" or ")}` : undefined;
 }
 
 /** The names of a choice between maps. */
@@ -113,6 +129,7 @@ export function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly str
 
 /** `flora` where `{ name: flora }` is needed. */
 function withNameHint(problem: Problem, input: string, names: readonly string[]): Problem {
+  if (valueHere(input) !== undefined) return problem;
   const name = nearest(input, names);
   if (name === undefined)
     return names.length === 0 ? problem : { ...problem, message: `${problem.message}; the names are ${names.join(", ")}` };
@@ -129,14 +146,20 @@ function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem 
     if (inside) return describe(inside, [...path, ...rest], valueAt(input, rest));
   }
   const value = issue.code === "invalid_union" && issue.discriminator ? valueAt(input, [issue.discriminator]) : input;
-  const meant = typeof value === "string" ? nearest(value, allowedWords(issue)) : undefined;
-  const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
+  const hint = typeof value === "string" ? hintForWord(value, allowedWords(issue)) : "";
   return {
     path,
     at: "value",
     message: value === undefined ? `is needed: ${expectation(issue)}` : `must be ${expectation(issue)}, got ${show(value)}${hint}`,
     isUnquoted: issue.code === "invalid_type" && issue.expected === "string" && typeof value === "object" && value !== null,
   };
+}
+
+function hintForWord(word: string, allowed: readonly string[]): string {
+  const here = valueHere(word);
+  if (here !== undefined) return `; here it is ${here}`;
+  const meant = nearest(word, allowed);
+  return meant === undefined ? "" : `; did you mean ${meant}?`;
 }
 
 /** The words that a value may be, if its schema or a branch of it lists them. */

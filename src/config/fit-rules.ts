@@ -14,14 +14,34 @@ const oneLength: Rule = {
   },
 };
 
-const rates: Rule = {
-  reads: ["rounds", "fit.lr", "fit.lrSchedule", "fit.minLr", "fit.warmupRounds", "fit.warmupSteps", "fit.localSteps", "fit.epochs"],
-  check({ rounds, fit: { lr, lrSchedule, minLr, warmupRounds, warmupSteps, localSteps, epochs } }, report) {
+/* A rule for each: one is not checked where a value that it reads is itself refused. */
+
+const floor: Rule = {
+  reads: ["fit.lr", "fit.minLr"],
+  check({ fit: { lr, minLr } }, report) {
     if (minLr > lr) report(["fit", "minLr"], `must be at most fit.lr (${lr}), got ${minLr}`);
-    else if (minLr > 0 && lrSchedule === "constant")
+  },
+};
+
+const falling: Rule = {
+  reads: ["fit.lr", "fit.lrSchedule", "fit.minLr"],
+  check({ fit: { lr, lrSchedule, minLr } }, report) {
+    if (minLr > 0 && minLr <= lr && lrSchedule === "constant")
       report(["fit", "minLr"], "needs a fit.lr_schedule that falls: linear, cosine or inverse_sqrt");
+  },
+};
+
+const warmRounds: Rule = {
+  reads: ["rounds", "fit.warmupRounds"],
+  check({ rounds, fit: { warmupRounds } }, report) {
     if (warmupRounds >= rounds)
       report(["fit", "warmupRounds"], `must be below rounds (${rounds}), so that a round has the full rate; got ${warmupRounds}`);
+  },
+};
+
+const warmSteps: Rule = {
+  reads: ["fit.warmupSteps", "fit.localSteps", "fit.epochs"],
+  check({ fit: { warmupSteps, localSteps, epochs } }, report) {
     if (epochs === undefined && warmupSteps > 0 && warmupSteps >= localSteps)
       report(["fit", "warmupSteps"], `must be below fit.local_steps (${localSteps}), so that a step has the full rate; got ${warmupSteps}`);
   },
@@ -43,4 +63,4 @@ const noiseOnTokens: Rule = {
   },
 };
 
-export const fitRules: readonly Rule[] = [oneLength, rates, nesterov, noiseOnTokens];
+export const fitRules: readonly Rule[] = [oneLength, floor, falling, warmRounds, warmSteps, nesterov, noiseOnTokens];

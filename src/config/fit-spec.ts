@@ -15,7 +15,7 @@ const sentSchema = fitSchema.omit({ epochs: true, lrBRatio: true, lrSchedule: tr
 /** The options of a client's fit in this round: the config's, and those that the strategy sets. */
 export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: number, client: RankedClient): z.infer<typeof fitSpec> {
   const sent = toWire<z.output<typeof sentSchema>>(keysOf(sentSchema), fit);
-  const factor = rateFactor(fit, round, rounds);
+  const rates = ratesIn(fit, round, rounds);
   const rng = (purpose: string) => createRng(deriveSeed(seed, "round", round, "client", client.id, "fit options", purpose));
   const asked = [
     requireFitOptions(namePolicy("aggregation", strategy.aggregation), strategy.aggregation, client, { round, rng }),
@@ -28,9 +28,9 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
     full_weight: fullWeight,
     optimizer: snakeKeys(fit.optimizer) as z.infer<typeof fitSpec>["optimizer"],
     local_steps: stepsOf(fit, client),
-    lr: fit.lr * factor * lrA,
-    lr_b: fit.lr * factor * fit.lrBRatio * lrB,
-    head_lr: (fit.headLr ?? fit.lr) * factor,
+    lr: rates.lr * lrA,
+    lr_b: rates.lrB * lrB,
+    head_lr: rates.headLr,
     freeze_a: freezeA,
     components: components ? requireComponents(components, client, fit) : null,
     acting_tail: requireActs(requireActingTail(options.actingTail, fit.actingTail, client), fit, client),
@@ -41,6 +41,18 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
 /** Optimizer steps of a client's fit. */
 export function stepsOf({ localSteps, epochs, batchSize, gradientAccumulationSteps }: Length, { size }: Pick<Client, "size">): number {
   return epochs === undefined ? localSteps : Math.max(1, Math.round((epochs * size) / (batchSize * gradientAccumulationSteps)));
+}
+
+/** Learning rates of a round: of A, of B and of modules trained in full, without what a strategy makes of them for a client. */
+export interface Rates {
+  readonly lr: number;
+  readonly lrB: number;
+  readonly headLr: number;
+}
+
+export function ratesIn(fit: FitSection, round: number, rounds: number): Rates {
+  const factor = rateFactor(fit, round, rounds);
+  return { lr: fit.lr * factor, lrB: fit.lr * factor * fit.lrBRatio, headLr: (fit.headLr ?? fit.lr) * factor };
 }
 
 /**

@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
-import { mergesIntoBase } from "../config/policy-rules.ts";
+import { stepsOf } from "../config/fit-spec.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
@@ -15,6 +15,7 @@ import { type Disk, diskOf } from "./disk.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
 import { type Machines, machinesOf } from "./machines.ts";
 import { mergedRows } from "./merged-rows.ts";
+import { type PlannedTraining, trainingOf } from "./training.ts";
 import { recallAnswers, rememberAnswers } from "./known-answers.ts";
 import { originOf } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
@@ -29,6 +30,8 @@ import { WIRE_DTYPES } from "../config/wire-specs.ts";
 export interface PlannedClient extends RankedClient {
   /** Server rounds it would train in. */
   readonly rounds: readonly number[];
+  /** Optimizer steps of one fit. */
+  readonly steps: number;
   /** Tensor bytes of one fit; with `fit.client_state: keep`, a client's first one has fewer down. */
   readonly bytesPerFit: { readonly down: number; readonly up: number };
   /** In its training examples. */
@@ -43,6 +46,7 @@ export interface Plan {
   readonly clients: readonly PlannedClient[];
   readonly tiers: readonly number[];
   readonly rounds: number;
+  readonly training: PlannedTraining;
   readonly labels: readonly string[];
   readonly evalExamples: number;
   readonly truncated: number;
@@ -103,7 +107,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
     const planned = describePlan(config, findings, selections);
     const bytesDown = new Map(planned.clients.map(({ r, bytesPerFit }) => [r, bytesPerFit.down]));
     const machines = launcher ? undefined : await machinesOf(config, selections, (r) => bytesDown.get(r) ?? 0);
-    return { ...planned, time, slots, machines: machines ?? null };
+    return { ...planned, training: trainingOf(config), time, slots, machines: machines ?? null };
   } finally {
     const session = await opening?.catch(() => undefined);
     await session?.close();
@@ -147,12 +151,13 @@ async function selectAll(
   );
 }
 
-function describePlan(config: RunConfig, findings: Findings, selections: Selections): Omit<Plan, "time" | "slots" | "machines"> {
+function describePlan(
+  config: RunConfig,
+  findings: Findings,
+  selections: Selections,
+): Omit<Plan, "training" | "time" | "slots" | "machines"> {
   const { layout, prepared, columns } = findings;
-  const roundsOf = new Map<number, number[]>();
-  for (const [before, selected] of selections.entries()) {
-    for (const { index } of selected) roundsOf.set(index, [...(roundsOf.get(index) ?? []), before + 1]);
-  }
+  const roundsOf = roundsByClient(selections);
   const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
     encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
   const tail = (r: number) => (config.fit.actingTail > 0 ? encodedBytes("F32", (layout.r - r) * layout.width) : 0);
@@ -165,11 +170,12 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
   );
   const describe = clientsOf(columns, prepared.labels.length, config.data.profiles);
   const mix = readsColumns((index) => mixOf(columns, index));
-  const clients = findings.clients.map(({ index, r }): PlannedClient => {
-    const figures = { tokens: columns.nTokens[index] as number, truncated: columns.nTruncated[index] as number };
+  const clients = findings.clients.map(({ index, r, size }): PlannedClient => {
     const planned = {
       r,
-      ...figures,
+      tokens: columns.nTokens[index] as number,
+      truncated: columns.nTruncated[index] as number,
+      steps: stepsOf(config.fit, { size }),
       rounds: roundsOf.get(index) ?? NO_ROUNDS,
       bytesPerFit: bytesPerFit.get(r) as PlannedClient["bytesPerFit"],
     };
@@ -177,10 +183,7 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
   });
   const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
   const notSent = clients.reduce((sum, { r, rounds }) => sum + (rounds.length > 0 ? state(r) : 0), 0);
-  const { policy } = config.strategy.aggregation;
-  const merged = mergesIntoBase(config.strategy.aggregation)
-    ? mergedRows(selections, policy?.["incrementRank"] as number | undefined)
-    : { sent: 0, after: [] };
+  const merged = mergedRows(config.strategy, selections);
   return {
     clients,
     tiers: findings.tiers,
@@ -206,6 +209,19 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
       updateBytes: (r) => bytesOf(config.wire.update, r),
     }),
   };
+}
+
+/** The rounds in which each client trains, by its index. */
+function roundsByClient(selections: Selections): ReadonlyMap<number, readonly number[]> {
+  const roundsOf = new Map<number, number[]>();
+  for (const [before, selected] of selections.entries()) {
+    for (const { index } of selected) {
+      const rounds = roundsOf.get(index);
+      if (rounds) rounds.push(before + 1);
+      else roundsOf.set(index, [before + 1]);
+    }
+  }
+  return roundsOf;
 }
 
 function groupModules({ modules }: AdapterLayout): Plan["adapted"] {

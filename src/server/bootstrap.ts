@@ -6,7 +6,7 @@ import type { Interval } from "../records/metrics.ts";
 export interface Figure {
   readonly name: string;
   of(weights: Float64Array): number | null;
-  /** A mean of values from 0 to 1, one for each example. */
+  /** A share of the examples: a mean of values that are all 0 or 1. */
   readonly isShare?: boolean;
   /**
    * Of a figure that is a sum of absolute values: the values with their signs. Chance makes such a sum too large, so the lower end of
@@ -27,8 +27,9 @@ const ADDITIONS_A_TURN = 4e6;
  * The 95 % interval of each figure of n examples, by the percentile bootstrap (Efron and Tibshirani, An Introduction to the
  * Bootstrap, 1993, chapter 13): n examples are drawn with replacement, again and again, and of the figures so found the outer
  * 2.5 % are left out at either end. Figures of all groups are taken of the same draws, so that they can be compared.
- * A figure has none if a draw has no finite value of it, and there are none of fewer than two examples. A share of exactly 0 or 1
- * is the same in every draw: its other end is that of Clopper and Pearson (Biometrika 26, 1934), 1 - 0.025^(1/n) away.
+ * A figure has none if a draw has no finite value of it, and there are none of fewer than two examples. Of a share of the examples
+ * the interval is Wilson's (Journal of the American Statistical Association 22, 1927, p. 209): draws of a share near 0 or 1 vary too
+ * little, and of one that is 0 or 1 not at all.
  */
 export function* bootstrap(
   n: number,
@@ -44,7 +45,7 @@ export function* bootstrap(
   for (let resample = 0; resample < resamples; resample++) {
     weights.fill(0);
     for (let draw = 0; draw < n; draw++) weights[Math.floor(rng.next() * n)]! += 1;
-    for (const sample of samples) take(sample, weights, resample);
+    for (const sample of samples) if (!sample.figure.isShare) take(sample, weights, resample);
     additions += n * (samples.length + 1);
     if (additions < ADDITIONS_A_TURN) continue;
     additions = 0;
@@ -80,12 +81,21 @@ function take({ figure, parts, values, moves }: Sample, weights: Float64Array, r
 
 function intervalOf({ figure: { name, parts, isShare }, value, values, moves }: Sample, n: number): readonly Interval[] {
   if (value === null || values.some(Number.isNaN)) return [];
-  const farthest = 1 - 0.025 ** (1 / n);
-  if (isShare && value === 0) return [{ name, low: 0, high: farthest }];
-  if (isShare && value === 1) return [{ name, low: 1 - farthest, high: 1 }];
+  if (isShare) return [{ name, ...wilson(value, n) }];
   const sorted = values.toSorted();
   const low = parts ? Math.max(0, value - quantile(moves.toSorted(), 0.975)) : quantile(sorted, 0.025);
   return [{ name, low, high: quantile(sorted, 0.975) }];
+}
+
+/** Of the normal distribution. */
+const QUANTILE_975 = 1.959963984540054;
+
+function wilson(share: number, n: number): { readonly low: number; readonly high: number } {
+  const pull = QUANTILE_975 ** 2 / n;
+  const middle = (share + pull / 2) / (1 + pull);
+  const half = (QUANTILE_975 * Math.sqrt((share * (1 - share)) / n + pull / (4 * n))) / (1 + pull);
+  // Rounding may leave a share of 0 or 1 outside.
+  return { low: Math.min(share, Math.max(0, middle - half)), high: Math.max(share, Math.min(1, middle + half)) };
 }
 
 /** Σ|value| */

@@ -7,7 +7,8 @@ export function figuresOf(values: ExampleValues, isLanguage: boolean): readonly 
   const { loss, targets, bytes, labels, confidence, rougeL, metrics } = values;
   const meanLoss = (weights: Float64Array) => ratio(sum(weights, loss), sum(weights, targets));
   const perExample = (name: string, each: Float64Array): Figure => {
-    return { name, isShare: SHARES.includes(name), of: (weights) => ratio(sum(weights, each), weights.length) };
+    const isShare = SHARES.includes(name) && each.every((value) => value === 0 || value === 1);
+    return { name, isShare, of: (weights) => ratio(sum(weights, each), weights.length) };
   };
   const figures: Figure[] = [{ name: "loss", of: meanLoss }];
   if (isLanguage) figures.push({ name: "perplexity", of: (weights) => finite(Math.exp(meanLoss(weights) ?? Number.NaN)) });
@@ -21,7 +22,7 @@ export function figuresOf(values: ExampleValues, isLanguage: boolean): readonly 
   return [...figures, ...metrics.map(({ name, values: own }) => perExample(name, own))];
 }
 
-/** Metrics of which every example has a value from 0 to 1. */
+/** Metrics whose values are from 0 to 1, whatever the examples; where all are 0 or 1, the metric is a share of the examples. */
 const SHARES: readonly string[] = ["accuracy", "rouge_l", "token_accuracy", "exact_match"];
 
 /** The figures of all examples, without intervals. */

@@ -179,7 +179,11 @@ describe("no worker, socket or temporary file is left behind", () => {
   });
 });
 
-test("the command line tells its version and the help of a command", () => {
+test("the command line tells its version, the help of a command, and that there is no such command", () => {
+  for (const mistaken of [prelort("rnu"), prelort("rnu", "--help")]) {
+    expect(mistaken.code).toBe(2);
+    expect(mistaken.output).toMatch(/unknown command 'rnu'[^]*\brun\b/);
+  }
   expect(prelort("run", "--help").output).toContain("prelort run");
   expect(prelort("--version").output.trim()).toBe(JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")).version);
 });

@@ -1,5 +1,6 @@
 import { comparisonSchema } from "../comparison.ts";
 import { fileSchema } from "../schema.ts";
+import { namesElsewhereTable } from "../names-elsewhere.ts";
 import { NAME } from "../named-strategy.ts";
 import { type JsonSchema, toYamlSchema } from "./json-schema.ts";
 import { toMarkdown } from "./markdown.ts";
@@ -27,13 +28,18 @@ function withOneWord(schema: JsonSchema): JsonSchema {
   return { ...schema, properties: { ...properties, strategy: { description, anyOf: [{ ...map, anyOf: either }, word] } } };
 }
 
-/** `configs/README.md` with its tables of keys, between the markers, regenerated from the schemas. */
+/** `configs/README.md` with its tables, between the markers, made anew. */
 export function withReference(readme: string): string {
-  return Object.entries({ run: toMarkdown(run), comparison: toMarkdown(comparison) }).reduce((text, [name, tables]) => {
-    const [begin, end] = [`<!-- begin: keys of a ${name}, written by npm run format -->`, `<!-- end: keys of a ${name} -->`];
+  const tables = {
+    "keys of a run": toMarkdown(run),
+    "keys of a comparison": toMarkdown(comparison),
+    "names elsewhere": namesElsewhereTable(),
+  };
+  return Object.entries(tables).reduce((text, [name, table]) => {
+    const [begin, end] = [`<!-- begin: ${name}, written by npm run format -->`, `<!-- end: ${name} -->`];
     const [before, rest] = text.split(begin);
     const after = rest?.split(end)[1];
     if (after === undefined) throw new Error(`configs/README.md lacks the markers ${begin} and ${end}`);
-    return `${before}${begin}\n\n${tables}\n\n${end}${after}`;
+    return `${before}${begin}\n\n${table}\n\n${end}${after}`;
   }, readme);
 }

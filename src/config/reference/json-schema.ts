@@ -38,6 +38,15 @@ export function toJsonSchema(schema: z.ZodType): JsonSchema {
   }) as JsonSchema;
 }
 
+/** Paths at which a schema has a key, in whichever spelling: `fit.lr` for `lr`. */
+export function homesOf(schema: JsonSchema, key: string, path: readonly string[] = []): readonly (readonly string[])[] {
+  const { properties = {}, anyOf = [], oneOf = [] } = schema;
+  const here = Object.keys(properties).filter((name) => toSnake(name) === toSnake(key));
+  const below = Object.entries(properties).flatMap(([name, inner]) => homesOf(inner, key, [...path, name]));
+  const all = [...here.map((name) => [...path, name]), ...below, ...[...anyOf, ...oneOf].flatMap((inner) => homesOf(inner, key, path))];
+  return all.filter((home, index) => all.findIndex((other) => other.join(".") === home.join(".")) === index);
+}
+
 /** The JSON Schema of a YAML file: keys in snake_case, except within `lora`. */
 export function toYamlSchema(schema: z.ZodType, title: string): JsonSchema {
   return { title, ...snakeProperties(toJsonSchema(schema)) };

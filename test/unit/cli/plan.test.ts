@@ -12,6 +12,7 @@ const planned: Plan = {
     size: 1023,
     r: 16,
     rounds: [1, 2, 3, 4, 5, 6],
+    steps: 12,
     bytesPerFit: { down: 615.1 * 1024, up: 615.1 * 1024 },
     tokens: 15_949,
     truncated: 0,
@@ -25,6 +26,16 @@ const planned: Plan = {
   })),
   tiers: [1, 16],
   rounds: 6,
+  training: {
+    optimizer: "adafactor",
+    serverOptimizer: "yogi",
+    batchSize: 16,
+    rates: [1, 2, 3, 2.5, 2, 1.23456].map((thousandths) => ({
+      lr: thousandths / 1000,
+      lrB: thousandths / 62.5,
+      headLr: thousandths / 500,
+    })),
+  },
   labels: [],
   evalExamples: 256,
   truncated: 379,
@@ -71,6 +82,7 @@ test("a plan is described with every number that it has", () => {
     /adapted: .*layer\.\*\.query, 384 → 383.*6/,
     /left out: layer\.\*\.key \(Linear.*5\), 884,736/,
     /6 rounds if stop_when .*, 360 fits.*12\.4 MiB down.*12\.3 MiB up/,
+    /training: 12 steps of 16 examples with adafactor; lr 0\.001 in round 1, 0\.003 in round 3, 0\.00123 in round 6; of B 16 times .*; of modules trained in full 2 times .*yogi/,
     /disk: .*50\.0 MiB: 7 rounds at once .*42\.0 MiB, updates 6\.0 MiB, adapters 2\.0 MiB/,
     /256 examples.*379.*data\.max_length/,
     /note: mind the data/,
@@ -80,6 +92,21 @@ test("a plan is described with every number that it has", () => {
     /1\.0 GiB .*8\.0 GiB .*3 workers .*workers\.slots_per_device: 3/,
   ]) {
     expect(text).toMatch(facts);
+  }
+});
+
+test("where clients train different numbers of steps, each has its own; rates that stay the same are told once", () => {
+  const clients = planned.clients.map((client, index) => ({ ...client, steps: 10 + index }));
+  const training = {
+    ...planned.training,
+    serverOptimizer: null,
+    rates: planned.training.rates.map(() => ({ lr: 0.003, lrB: 0.003, headLr: 0.003 })),
+  };
+  const text = describePlan({ ...planned, clients, training }, 200);
+  expect(text).toMatch(/^training: 10 to 69 steps of 16 examples with adafactor; lr 0\.003$/m);
+  expect(text).toMatch(/^ c50 +1,023 +15,949 +16 +6 +60 +615\.1 KiB/m);
+  for (const line of describePlan({ ...planned, clients }, 80).split("\n")) {
+    if (line.startsWith(" c")) expect(stringWidth(line)).toBeLessThanOrEqual(80);
   }
 });
 

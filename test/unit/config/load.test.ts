@@ -147,7 +147,7 @@ fit: { full_wieght: 0.5, lr: fast }
   it.each<[title: string, line: string, expected: ConfigIssue, assignment?: string]>([
     ["a key in camelCase", "fit: { fullWeight: 0.5 }", issue("fit.full_weight", ["fullWeight", "full_weight"], "12:8")],
     ["a key that is near no other", "zebra: 1", issue("zebra", ["name", "runs_dir", "seed"], "12:1")],
-    ["lora_alpha", "", issue("lora.lora_alpha", ["scale", "lora_alpha"], "--set lora.lora_alpha"), "lora.lora_alpha=16"],
+    ["lora_alpha", "", issue("lora.lora_alpha", ["lora.scale", "lora_alpha"], "--set lora.lora_alpha"), "lora.lora_alpha=16"],
     ["an invalid device", "workers: { devices: [cpu, gpu0] }", issue("workers.devices[1]", ["cpu", "mps", "cuda:N", '"gpu0"'], "12:27")],
     [
       "slots beside a number of workers",
