@@ -40,7 +40,7 @@ th, td { padding: 6px 18px 6px 0; text-align: right; white-space: nowrap; }
 th.prose, td.prose { text-align: left; white-space: normal; min-width: 14em; vertical-align: top; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 th:last-child, td:last-child { padding-right: 4px; }
-thead th { color: var(--muted); font-weight: 500; border-bottom: 1px solid var(--muted); vertical-align: bottom; }
+thead th { color: var(--muted); font-weight: 500; border-bottom: 1px solid var(--muted); vertical-align: bottom; white-space: normal; }
 tbody th { font-weight: 500; }
 tbody tr + tr > * { border-top: 1px solid var(--rule); }
 pre { background: var(--panel); border: 1px solid var(--rule); border-radius: 6px; padding: 18px 22px; font: 13px/1.55 var(--mono); overflow-x: auto; }
