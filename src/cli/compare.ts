@@ -13,7 +13,7 @@ import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { createLanes, type Lanes } from "../workers/lanes.ts";
 import { findPython, requirePython } from "../workers/python.ts";
 import { positiveNumber } from "./arguments.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { ofMany, onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 
 interface CompareOptions {
@@ -54,7 +54,7 @@ async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOp
   const started = performance.now();
   const lanes = sideBySide === undefined ? undefined : await openLanes(workers, sideBySide);
   try {
-    const result = await compare(comparison, {
+    const comparing = compare(comparison, {
       set,
       overwrite,
       jobs: sideBySide ?? jobs ?? atATime,
@@ -66,6 +66,7 @@ async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOp
         print(`[${time}] ${state} ${name} (${finished} of ${planned} done)`);
       },
     });
+    const result = await ofMany("comparison", comparing);
     const files = await writeComparison(result, path.resolve(comparison.runsDir, comparison.name));
     print(`\n${comparisonMarkdown(result)}\n${files.join("\n")}`);
     if (result.missing.length > 0) throw new RunFailedError(`${result.missing.length} runs failed:\n${result.missing.join("\n")}`);

@@ -1,4 +1,5 @@
 import process from "node:process";
+import { InterruptedError } from "../errors.ts";
 import { onOutputClosed } from "./closed-output.ts";
 
 /**
@@ -35,4 +36,15 @@ export function onInterrupt(
       forget();
     },
   };
+}
+
+/** The work of a command that trains many runs: of its interruption it tells how the whole goes on, not the run that was hit. */
+export async function ofMany<T>(what: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof InterruptedError)) throw error;
+    const message = `the ${what} was interrupted; what its runs have committed is kept: run the same command again to continue`;
+    throw new InterruptedError(message, { cause: error });
+  }
 }

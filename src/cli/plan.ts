@@ -135,7 +135,7 @@ function describeDisk({ rounds, roundBytes, updateBytes, stateBytes, adapterByte
   const kept = `${plural(rounds, "round")} at once (keep_rounds) ${formatBytes(roundBytes)}`;
   const states = stateBytes > 0 ? `, optimizers' states (client_state) ${formatBytes(stateBytes)}` : "";
   const others = `updates ${formatBytes(updateBytes)}${states}, adapters ${formatBytes(adapterBytes)}`;
-  return `disk:     at most ${formatBytes(roundBytes + updateBytes + stateBytes + adapterBytes)}: ${kept}, ${others}`;
+  return `disk:     at most ${formatBytes(roundBytes + updateBytes + stateBytes + adapterBytes)} of tensors: ${kept}, ${others}`;
 }
 
 function describeMachines({ hosts, bytesDown, cluster }: Machines, bytesUp: number): readonly string[] {

@@ -7,7 +7,7 @@ import { openConfig, withConfig } from "../config/load.ts";
 import { formatSeconds } from "../report/format.ts";
 import { positiveNumber, wholeNumber } from "./arguments.ts";
 import { openLanes } from "./compare.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { ofMany, onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 
 interface TuneOptions {
@@ -50,7 +50,7 @@ async function run(file: string, { set, lr, seed, sideBySide, ...options }: Tune
     const started = performance.now();
     const lanes = sideBySide === undefined ? undefined : await openLanes(input.workers, sideBySide);
     try {
-      const result = await tune(input, {
+      const searching = tune(input, {
         ...options,
         values: lr,
         seeds: seed,
@@ -60,6 +60,7 @@ async function run(file: string, { set, lr, seed, sideBySide, ...options }: Tune
           if (state !== "kept") print(`[${formatSeconds((performance.now() - started) / 1000)}] ${state} ${name}`);
         },
       });
+      const result = await ofMany("search", searching);
       const files = await writeTune(result, path.resolve(input.runsDir, result.name));
       print(`\n${tuneMarkdown(result)}${files.join("\n")}\n\nto use it: --set fit.lr=${result.chosen}`);
     } finally {

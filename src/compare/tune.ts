@@ -35,7 +35,7 @@ export interface TuneResult {
   readonly chosen: number;
   /** The chosen value is the smallest or the largest that was tried: a better one may lie beyond. */
   readonly isAtEnd: boolean;
-  /** Rounds that were trained, over all values and seeds, and how many the whole grid has. */
+  /** Rounds that were trained up to rungs, over all values and seeds, and how many the whole grid has. */
   readonly trainedRounds: number;
   readonly gridRounds: number;
   readonly isSideBySide: boolean;
@@ -78,7 +78,8 @@ export async function tune(input: RunInput, options: TuneOptions = {}): Promise<
   try {
     const runs = createRuns({ jobs: 2, ...options, ...(made && { pool: made }) }, refusal);
     const trials = await halve({ values, seeds, rungs }, configOf, runs);
-    const reached = trials.map(({ losses }) => rungs[losses.length - 1] ?? 0);
+    // A value with a failed trial did not reach its last rung.
+    const reached = trials.map(({ losses, failure }) => rungs[losses.length - (failure === undefined ? 1 : 2)] ?? 0);
     const [chosen] = survivors(trials, rungs) as [number];
     return {
       name,

@@ -112,7 +112,9 @@ const MOST_HOMES = 3;
 function hintFor(key: string, parent: Path, known: readonly string[], homes: () => readonly string[]): string | undefined {
   if (parent[0] === "track" && isCredential(key)) return `is not a key: ${WHERE_CREDENTIALS_GO}`;
   const here = optionHere(key) ?? valueHere(key);
-  if (here !== undefined) return `is not a key; here it is ${here}`;
+  // A map within a section, such as a policy, has options of its own: what is like them elsewhere is not meant there.
+  const isMeant = parent.length <= 1 || here?.startsWith(formatPath(parent, "snake_case"));
+  if (here !== undefined && isMeant) return `is not a key; here it is ${here}`;
   const meant = nearest(toSnake(key), known) ?? nearest(key, known);
   if (meant !== undefined) return `is not a key; did you mean ${meant}?`;
   const found = homes();

@@ -4,7 +4,7 @@ import { type ServerOptimizerOptions, stateVectors } from "../strategy/aggregati
 import type { RankedClient } from "../strategy/strategy.ts";
 import { stateLengthIn } from "../server/task-requests.ts";
 
-/** Bytes that a run's folder takes at most, without logs and metrics. */
+/** Tensor bytes that a run's folder takes at most. The files' heads, some KB each, and the records come on top. */
 export interface Disk {
   /** Rounds whose files are there at once, with round 0, and while one is being added to those that are kept. */
   readonly rounds: number;

@@ -218,17 +218,21 @@ describe("a comparison", () => {
     expect(progress).toEqual([]);
   });
 
-  test("exits with 130 when it is interrupted, and leaves no worker behind", async () => {
+  test("exits with 130 when it is interrupted, says how the whole goes on, and leaves no worker behind", async () => {
     const other = path.join(folder(), "interrupted.yaml");
     writeFileSync(other, readFileSync(alone, "utf8").replace("name: alone", "name: interrupted"));
     const child = spawn(process.execPath, [cli, "compare", other, "--jobs", "2", "--set", "rounds=100000"], {
-      stdio: ["ignore", "pipe", "ignore"],
+      stdio: ["ignore", "pipe", "pipe"],
     });
-    const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
+    const code = new Promise<number | null>((resolve) => child.once("close", resolve));
+    let said = "";
+    child.stderr.on("data", (text: Buffer) => (said += text.toString()));
     for await (const line of createInterface({ input: child.stdout })) if (line.includes("started")) break;
     await vi.waitUntil(() => workersOf(child.pid ?? 0).length > 0, { timeout: PATIENCE_MS });
     child.kill("SIGINT");
     expect(await code).toBe(130);
+    expect(said).toMatch(/the comparison was interrupted.*\bsame command again/);
+    expect(said).not.toContain("prelort resume");
     expect(workersOf(child.pid ?? 0)).toEqual([]);
   });
 

@@ -48,7 +48,7 @@ test("the worse half of the values is left out at each rung, and what remains is
   expect(new Set(beyond(1))).toEqual(new Set(second?.slice(0, 2)));
   for (const { lr, losses } of result.trials) if (losses.length === 3) expect(losses[2]).toBe(byLr.get(lr));
   expect(result.chosen).toBe(grid.chosen);
-  expect([result.trainedRounds, result.gridRounds, grid.trainedRounds]).toEqual([1 + 1 + 2 + 4 + 4, 20, 20]);
+  expect([result.trainedRounds, result.gridRounds, grid.trainedRounds]).toEqual([0 + 1 + 2 + 4 + 4, 20, 16]);
   expect(result).toMatchObject({ name: "tiny-tune", seeds: [8], rungs: [1, 2, 4] });
   // Rounds that were left out were not trained.
   for (const { lr, losses } of result.trials.filter((trial) => trial.lr < 1e36)) {

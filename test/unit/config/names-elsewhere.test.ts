@@ -66,6 +66,21 @@ fit: { weight_decay: 0.1, warmupRatio: 0.1, lr_schedule: cosine_with_min_lr, opt
     ]);
   });
 
+  it("is not taken for it within a policy, which has options of its own", async () => {
+    const text = VALID.replace("ranks:", "rank:").replace(
+      "strategy: {",
+      "strategy: { server_optimizer: { name: adam, learning_rate: 1, mu: 1 },",
+    );
+    const [rate, mu, , ranks] = await issuesIn(text);
+    expect(rate).toEqual(issue("strategy.server_optimizer.learning_rate", ["the keys are name, lr"], "5:45"));
+    expect(mu).toEqual(issue("strategy.server_optimizer.mu", ["is not a key"], "5:63"));
+    expect(ranks).toEqual(issue("strategy.rank_assignment.rank", ["did you mean ranks"], "5:103"));
+    for (const { message } of [rate!, mu!, ranks!]) expect(message).not.toMatch(/fit\.|lora\./);
+    expect(await issuesIn(`${VALID}fit: { optimizer: { name: adamw, adam_beta1: 0.9 } }\n`)).toEqual([
+      issue("fit.optimizer.adam_beta1", ["here it is fit.optimizer: { name: adamw, betas, eps }"], "6:34"),
+    ]);
+  });
+
   it("is answered for the strategies of Flower", async () => {
     const text = VALID.replace("strategy: {", "strategy: { server_optimizer: FedAdam, aggregation: fed-avg,");
     expect(await issuesIn(text)).toEqual([
