@@ -83,7 +83,7 @@ test("a plan is described with every number that it has", () => {
     /left out: layer\.\*\.key \(Linear.*5\), 884,736/,
     /6 rounds if stop_when .*, 360 fits.*12\.4 MiB down.*12\.3 MiB up/,
     /training: 12 steps of 16 examples with adafactor; lr 0\.001 in round 1, 0\.003 in round 3, 0\.00123 in round 6; of B 16 times .*; of modules trained in full 2 times .*yogi/,
-    /disk: .*50\.0 MiB: 7 rounds at once .*42\.0 MiB, updates 6\.0 MiB, adapters 2\.0 MiB/,
+    /disk: .*50\.0 MiB of tensors: 7 rounds at once .*42\.0 MiB, updates 6\.0 MiB, adapters 2\.0 MiB/,
     /256 examples.*379.*data\.max_length/,
     /note: mind the data/,
     /rank 16: 0\.125 s .*1\.25 s .*1\.0 GiB/,
