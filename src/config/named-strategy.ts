@@ -1,3 +1,4 @@
+import { valueHere } from "./names-elsewhere.ts";
 import type { Problem } from "./check.ts";
 import { isMap, withValueAt } from "./tree.ts";
 
@@ -20,7 +21,7 @@ export function withNamedStrategy(config: unknown): { readonly value: unknown; r
   const at = isMap(strategy) ? ["strategy", "name"] : ["strategy"];
   const expanded = withValueAt(config, ["strategy"], { rankAssignment: RANKS, aggregation: AGGREGATION, ...given });
   if (name !== NAME) {
-    const message = `must be ${NAME}, the only strategy with a name, or a map of policies, such as { aggregation: { name: flora } }; got ${JSON.stringify(name)}`;
+    const message = `must be ${NAME}, the only strategy with a name, or a map of policies, such as { aggregation: { name: flora } }; got ${JSON.stringify(name)}${hereFor(name)}`;
     return { value: expanded, problems: [{ path: at, at: "value", message }] };
   }
   const { fit = {} } = config;
@@ -31,3 +32,9 @@ export function withNamedStrategy(config: unknown): { readonly value: unknown; r
 }
 
 const CONFLICT = `is segment-wise in strategy.name: ${NAME}; leave one of the two out`;
+
+/** `strategy: FedAdam` has the form that Flower's classes suggest. */
+function hereFor(name: unknown): string {
+  const here = typeof name === "string" ? valueHere(name) : undefined;
+  return here === undefined ? "" : `; here it is ${here}`;
+}

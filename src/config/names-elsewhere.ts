@@ -25,6 +25,12 @@ export const OPTIONS_ELSEWHERE: readonly Elsewhere[] = [
   { names: ["lora_alpha"], here: "lora.scale", differs: "lora_alpha is scale · r at every rank r" },
   { names: ["lora_target_modules", "lora_target"], here: "lora.target_modules" },
   { names: ["max_seq_length", "sequence_len", "cutoff_len"], here: "data.max_length" },
+  { names: ["dataset_text_field"], here: "data.text", differs: "A template of columns" },
+  {
+    names: ["completion_only_loss", "train_on_inputs"],
+    here: "data.prompt and data.answer",
+    differs: "The loss is on the answer; with data.text on all of it",
+  },
   { names: ["sample_packing"], here: "data.packing" },
   { names: ["num_clients", "num_supernodes", "num_partitions"], here: "data.clients" },
   { names: ["num_rounds", "num_server_rounds"], here: "rounds" },

@@ -87,6 +87,10 @@ fit: { weight_decay: 0.1, warmupRatio: 0.1, lr_schedule: cosine_with_min_lr, opt
       issue("strategy.server_optimizer", ["here it is strategy.server_optimizer: { name: adam }"], "5:31"),
       issue("strategy.aggregation", ["here it is strategy.aggregation: { name: segment-wise }"], "5:53"),
     ]);
+    const whole = VALID.replace(/strategy: .*/, "strategy: FedAvgM");
+    expect(await issuesIn(whole)).toEqual([
+      issue("strategy", ["prelort", "FedAvgM", "here it is strategy.server_optimizer: { name: momentum }"], "5:11"),
+    ]);
     const named = VALID.replace("strategy: {", "strategy: { server_optimizer: { name: fedyogi },");
     expect(await issuesIn(named)).toEqual([
       issue("strategy.server_optimizer.name", ["here it is strategy.server_optimizer: { name: yogi }"], "5:39"),
