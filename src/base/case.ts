@@ -8,7 +8,9 @@ export function toCamel(key: string): string {
   return key.replace(/_gib$/, "GiB").replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
+/** A key that begins with a capital is nobody's, and stays as it is written. */
 export function toSnake(key: string): string {
+  if (/^[A-Z]/.test(key)) return key;
   return key.replace(/GiB$/, "_gib").replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 

@@ -163,6 +163,18 @@ def test_decay_counts_in_every_step_in_which_a_component_trains(tiny: Path) -> N
     torch.testing.assert_close(after[:, module.in_ : end], rows[:, module.in_ : end] * (1 - 0.02 * 0.5) ** 3)
 
 
+def test_decay_warms_up_with_the_rates(tiny: Path) -> None:
+    nested = nested_of(tiny, "causal-lm")
+    rows = random_adapter(nested, R)[0]
+    optimizer = AdamW("adamw", [0.9, 0.999], 1e30, 0.5)
+    fit(nested, tiny, replace(PLAIN, optimizer=optimizer, local_steps=2, warmup_steps=1))
+    module, after = nested.modules[0].shape, read(nested, R)[0]
+    end = module.in_ + module.out
+    half_then_all = (1 - 0.01 * 0.5 / 2) * (1 - 0.01 * 0.5), (1 - 0.02 * 0.5 / 2) * (1 - 0.02 * 0.5)
+    torch.testing.assert_close(after[:, : module.in_], rows[:, : module.in_] * half_then_all[0])
+    torch.testing.assert_close(after[:, module.in_ : end], rows[:, module.in_ : end] * half_then_all[1])
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_warmup_gives_the_bits_of_pytorchs_scheduler(tiny: Path, steps: int) -> None:
     def rates_of(optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
@@ -188,6 +200,7 @@ def test_label_smoothing_is_that_of_transformers_and_ends_with_the_fit(tiny: Pat
 
     nested = nested_of(tiny, task)
     trained, ours = fit(nested, tiny, replace(PLAIN, label_smoothing=0.2))
+    assert nested.task.label_smoothing == 0
     torch.testing.assert_close(ours, by_hand(tiny, task, loss_of=smoothed), rtol=1e-4, atol=1e-5)
     plain, without = fit(nested, tiny, PLAIN)
     assert torch.equal(without, by_hand(tiny, task))

@@ -35,6 +35,11 @@ describe("learning rates", () => {
     for (const [index, rate] of [0.1 / 3, 0.2 / 3, ...expected].entries()) expect(rates[index]).toBeCloseTo(rate, 6);
   });
 
+  it("fall by the inverse root of the rounds without warmup, too", () => {
+    const rates = [1, 2, 4].map((round) => fitIn({ lr: 0.1, lrSchedule: "inverse_sqrt" }, round).lr);
+    expect(rates).toEqual([0.1, 0.1 / Math.SQRT2, 0.05].map((rate) => expect.closeTo(rate, 12) as number));
+  });
+
   it("keep their ratios to lr in every round", () => {
     const fit = { lr: 0.1, lrBRatio: 16, headLr: 0.3, lrSchedule: "linear", minLr: 0.02 } as const;
     expect(fitIn(fit, 1)).toMatchObject({ lr: 0.1, lr_b: 1.6, head_lr: 0.3 });
@@ -50,6 +55,8 @@ test("epochs are the nearest number of steps to what a client's examples take, a
   expect(steps({ epochs: 1 })).toBe(4); // 33 / 8
   expect(steps({ epochs: 0.1 })).toBe(1);
   expect(steps({ epochs: 3 })).toBe(12);
+  // 37 / 8 = 4.6
+  expect(stepsOf({ localSteps: 7, epochs: 1, batchSize: 4, gradientAccumulationSteps: 2 }, { size: 37 })).toBe(5);
   // 1.1 · 100 / 10 is a little above 11 in floating point.
   expect(stepsOf({ localSteps: 7, epochs: 1.1, batchSize: 10, gradientAccumulationSteps: 1 }, { size: 100 })).toBe(11);
   expect(stepsOf({ localSteps: 7, batchSize: 4, gradientAccumulationSteps: 1 }, { size: 33 })).toBe(7);
@@ -57,6 +64,8 @@ test("epochs are the nearest number of steps to what a client's examples take, a
 
 test("a tail that would act in less than one of a client's steps is refused once its size is known", () => {
   expect(fitIn({ epochs: 1, batchSize: 4, actingTail: 0.2 }).acting_tail).toBe(0.2);
+  // One of 8.
+  expect(fitIn({ epochs: 1, batchSize: 4, actingTail: 0.125 }).acting_tail).toBe(0.125);
   expect(() => fitIn({ epochs: 0.25, batchSize: 4, actingTail: 0.2 })).toThrow(/client c0 has 2 steps at fit\.epochs 0\.25, .* raise one/);
 });
 

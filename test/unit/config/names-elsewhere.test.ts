@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../../../src/config/load.ts";
-import { OPTIONS_ELSEWHERE, VALUES_ELSEWHERE } from "../../../src/config/names-elsewhere.ts";
+import { optionHere, OPTIONS_ELSEWHERE, VALUES_ELSEWHERE } from "../../../src/config/names-elsewhere.ts";
 import { homesOf, toYamlSchema } from "../../../src/config/reference/json-schema.ts";
 import { fileSchema } from "../../../src/config/schema.ts";
 import { issue, issuesOf } from "../../support/config-issues.ts";
@@ -64,6 +64,22 @@ fit: { weight_decay: 0.1, warmupRatio: 0.1, lr_schedule: cosine_with_min_lr, opt
       // Told beside the others, though the schedule is wrong too.
       issue("fit.min_lr", ["fit.lr", "got", 1], "7:110"),
     ]);
+  });
+
+  it.each([
+    ["loraplus_lr_ratio", "fit.lr_b_ratio"],
+    ["label_smoothing_factor", "fit.label_smoothing"],
+    ["neftune_noise_alpha", "fit.neftune_alpha"],
+    ["mu", "fit.proximal_mu"],
+    ["save_total_limit", "keep_rounds"],
+    ["num_server_rounds", "rounds"],
+    ["max_steps", "fit.local_steps"],
+  ])("%s is %s", (name, here) => {
+    expect(optionHere(name)?.split(". ")[0]).toBe(here);
+  });
+
+  it("is answered where it is a key, too", async () => {
+    expect(await issuesIn(`${VALID}fit: { FedProx: 0.1 }\n`)).toEqual([issue("fit.FedProx", ["here it is fit.proximal_mu"], "6:8")]);
   });
 
   it("is not taken for it within a policy, which has options of its own", async () => {

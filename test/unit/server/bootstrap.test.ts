@@ -35,6 +35,15 @@ test("each draw is of as many examples as there are, and the interval holds the 
   expect(new Set(drawn)).toEqual(new Set([0, 1, 2, 3]));
 });
 
+test("an end between two of the draws' values lies between them in proportion", () => {
+  let calls = 0;
+  const counting: Figure = { name: "counting", of: () => calls++ };
+  // Draws give 1 to 21: 2.5 % of the way is half a step.
+  expect(finish(bootstrap(3, [[counting]], { seed: "0".repeat(32), resamples: 21 })).value).toEqual([
+    [{ name: "counting", low: 1.5, high: 20.5 }],
+  ]);
+});
+
 test("the same seed gives the same intervals, another seed others, and groups share their draws", () => {
   const values = Array.from({ length: 20 }, (_, index) => index ** 2);
   const of = (seed: string) => finish(bootstrap(20, [[mean(values)], [mean(values)]], { seed })).value;
@@ -191,6 +200,7 @@ test("95 % intervals hold the truth in 93 to 97 % of 1,000 simulated cases", () 
     }));
     const { value } = finish(bootstrap(N, [figures], { seed: deriveSeed(2, number), resamples: 400 }));
     for (const { name, low, high } of value.flat() as readonly (Interval & { name: keyof typeof truth })[]) {
+      expect(low, name).toBeGreaterThanOrEqual(0);
       if (low <= truth[name] && truth[name] <= high) held.set(name, (held.get(name) as number) + 1);
       widths.set(name, (widths.get(name) as number) + (high - low) / CASES);
     }

@@ -83,6 +83,23 @@ test("an example counts as often as its weight says", () => {
   expect(figures["ece"]?.(weights)).toBeCloseTo((0.7 + 3 * 0.1) / 4, 12);
 });
 
+test("a confidence at the edge of two of ECE's bins is in the lower one, and none at all in the first", () => {
+  const eceOf = (confidence: readonly number[], hits: readonly number[]) =>
+    tierMetrics(
+      1,
+      exampleValues({
+        loss: new Float64Array(hits.length),
+        targets: new Float64Array(hits.length).fill(1),
+        labels: { predicted: Float64Array.from(hits, (hit) => 1 - hit), actual: new Float64Array(hits.length) },
+        confidence: Float64Array.from(confidence),
+      }),
+      false,
+    ).ece;
+  // 0.2 ends the third bin, which holds 0.19 too: |0.8 - 0.19| / 2.
+  expect(eceOf([0.2, 0.19], [1, 0])).toBeCloseTo(0.305, 12);
+  expect(eceOf([0], [1])).toBe(1);
+});
+
 test("what is not finite is null, and so is a mean over nothing", () => {
   const broken = exampleValues({
     loss: Float64Array.of(1, Number.NaN),

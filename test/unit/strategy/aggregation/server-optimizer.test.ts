@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { after } from "../../../../src/base/turns.ts";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../../src/strategy/aggregation/server-optimizer.ts";
 import type { Aggregate, Aggregation, Update } from "../../../../src/strategy/strategy.ts";
@@ -115,4 +116,39 @@ it("a server optimiser changes nothing in a round without reports", () => {
   const momentum = withServerOptimizer(segmentWise(), { name: "momentum" });
   const [first, second] = play(momentum, [[small, large], []]);
   expect(second).toMatchObject({ global: first?.global, state: first?.state });
+});
+
+it("a server optimiser leaves what the aggregation holds where it is, with its state, and keeps the aggregation's own state", () => {
+  const holding: Aggregation = {
+    ...segmentWise(),
+    begin(round) {
+      const { add, finish } = segmentWise().begin(round);
+      const own = { mine: Float32Array.of(7) };
+      return { add, finish: () => after(finish(), (outcome) => ({ ...outcome, held: [2, "dense"], state: own })) };
+    },
+  };
+  const state = { velocity: new Float32Array(9).fill(1) };
+  const next = aggregate(withServerOptimizer(holding, { name: "momentum", momentum: 0.5 }), { ...context, state }, [small, large]);
+  // The first component moves by 3 and half of the velocity.
+  expect([next.global.rows[0], next.state?.["velocity"]?.[0]]).toEqual([1 + 3.5, 3.5]);
+  const plain = aggregate(segmentWise(), context, [small, large]);
+  expect(next.global.rows.slice(4)).toEqual(plain.global.rows.slice(4));
+  expect(next.global.dense).toEqual(plain.global.dense);
+  expect([...(next.state?.["velocity"]?.slice(4) ?? [])]).toEqual([1, 1, 1, 1, 1]);
+  expect(next.state?.["mine"]).toEqual(Float32Array.of(7));
+});
+
+it.each([
+  [{ name: "momentum" }, { lr: 1, momentum: 0.9 }],
+  [{ name: "adagrad" }, { lr: 0.1, tau: 1e-3 }],
+  [{ name: "adam" }, { lr: 0.01, beta1: 0.9, beta2: 0.99, tau: 1e-3 }],
+  [{ name: "yogi" }, { lr: 0.01, beta1: 0.9, beta2: 0.99, tau: 1e-3 }],
+] as const)("a server optimiser %o has the guide's defaults", (given, defaults) => {
+  const rounds = [
+    [small, large],
+    [small, large],
+  ];
+  const [, short] = play(withServerOptimizer(segmentWise(), given), rounds);
+  const [, long] = play(withServerOptimizer(segmentWise(), { ...given, ...defaults } as typeof given), rounds);
+  expect(bytesOf(short!.global)).toEqual(bytesOf(long!.global));
 });
