@@ -110,7 +110,10 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
 }
 
 /** Such as `fits: 12 steps of 16 examples with adamw; lr 0.001 in round 1, 0.003 in round 3, 0.0004 in round 6; lr of B 16 times that`. */
-function describeTraining({ optimizer, serverOptimizer, batchSize, rates }: Plan["training"], clients: Plan["clients"]): string {
+function describeTraining(
+  { optimizer, serverOptimizer, batchSize, warmupSteps, rates }: Plan["training"],
+  clients: Plan["clients"],
+): string {
   const steps = clients.map((client) => client.steps);
   const [least, most] = [smallest(steps), -smallest(steps.map((count) => -count))];
   const fits = `${least === most ? plural(most, "step") : `${formatCount(least)} to ${plural(most, "step")}`} of ${plural(batchSize, "example")} with ${optimizer}`;
@@ -123,8 +126,9 @@ function describeTraining({ optimizer, serverOptimizer, batchSize, rates }: Plan
     ...(lrB === lr ? [] : [`of B ${rate(lrB / lr)} times that`]),
     ...(headLr === lr ? [] : [`of modules trained in full ${rate(headLr / lr)} times that`]),
   ];
+  const warmup = warmupSteps === 0 ? "" : `; after ${plural(warmupSteps, "step")} of warmup in each fit`;
   const server = serverOptimizer === null ? "" : `; the server's optimizer: ${serverOptimizer}`;
-  return `training: ${fits}; lr ${[schedule, ...others].join("; ")}${server}`;
+  return `training: ${fits}; lr ${[schedule, ...others].join("; ")}${warmup}${server}`;
 }
 
 const rate = (value = 0) => String(Number(value.toPrecision(3)));

@@ -61,6 +61,7 @@ export const OPTIONS_ELSEWHERE: readonly Elsewhere[] = [
   { names: ["max_grad_norm", "gradient_clip_val"], here: "fit.max_grad_norm", differs: "No clipping unless set; there it is 1" },
   { names: ["label_smoothing_factor"], here: "fit.label_smoothing" },
   { names: ["neftune_noise_alpha"], here: "fit.neftune_alpha" },
+  { names: ["server_learning_rate", "server_lr", "eta"], here: "strategy.server_optimizer: { name, lr }" },
   { names: ["mu"], here: "fit.proximal_mu" },
   { names: ["eval_steps", "eval_strategy"], here: "evaluate.every", differs: "In rounds" },
   { names: ["per_device_eval_batch_size", "eval_batch_size"], here: "evaluate.batch_size" },

@@ -8,6 +8,8 @@ export interface PlannedTraining {
   readonly serverOptimizer: string | null;
   /** Examples per optimizer step. */
   readonly batchSize: number;
+  /** Steps at the beginning of each fit over which its rates rise. */
+  readonly warmupSteps: number;
   /** Of every round, from the first; a strategy may change those of a client. */
   readonly rates: readonly Rates[];
 }
@@ -18,6 +20,7 @@ export function trainingOf({ fit, rounds, strategy }: RunConfig): PlannedTrainin
     optimizer: fit.optimizer.name,
     serverOptimizer: serverOptimizer?.name ?? null,
     batchSize: fit.batchSize * fit.gradientAccumulationSteps,
+    warmupSteps: fit.warmupSteps,
     rates: Array.from({ length: rounds }, (_, index) => ratesIn(fit, index + 1, rounds)),
   };
 }

@@ -32,6 +32,14 @@ export function reportTables(run: RecordedRun): readonly Table[] {
 /** Unknown for the metrics of a custom task. */
 type Direction = Quality["better"] | undefined;
 
+/** Metrics that language tasks compute as a task of one's own would. */
+const SHARES_OF_TEXT: Readonly<
+  Record<string, { readonly name: string; readonly format: typeof formatPercent; readonly better: "higher" }>
+> = {
+  token_accuracy: { name: "token accuracy", format: formatPercent, better: "higher" },
+  exact_match: { name: "exact match", format: formatPercent, better: "higher" },
+};
+
 /** Quality and loss at each tier, before training and after the last evaluated round; the worst tier and the area. */
 export function qualityTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
   const quality = qualityOf(rounds);
@@ -39,10 +47,8 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
   const loss = (tier: TierMetrics) => tier.loss;
   const isLoss = quality.name === "loss";
   const own = (after?.byTier[0]?.own ?? []).map(({ name }) => ({
-    name,
+    ...(SHARES_OF_TEXT[name] ?? { name, format: (value: number | null) => formatNumber(value), better: undefined }),
     of: (tier: TierMetrics) => tier.own.find((metric) => metric.name === name)?.value ?? null,
-    format: (value: number | null) => formatNumber(value),
-    better: undefined,
   }));
   const extras = [
     { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1, format: formatPercent, better: "higher" as const },

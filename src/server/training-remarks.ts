@@ -1,3 +1,4 @@
+import { stepsOf } from "../config/fit-spec.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { ClientColumns } from "../protocol/client-columns.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
@@ -13,7 +14,7 @@ const SHOWN = 20;
  * may have been trained on other examples.
  */
 export function remarksOnTraining(
-  { data }: Pick<RunConfig, "data">,
+  { data, fit }: Pick<RunConfig, "data" | "fit">,
   { labels, remarks }: Prepared,
   { n, nTruncated, labelCounts }: Columns,
 ): readonly string[] {
@@ -28,6 +29,11 @@ export function remarksOnTraining(
   // With packing, a client's n counts rows of several examples.
   if (!data.packing && n.every((examples, client) => nTruncated[client] === examples)) {
     found.push(`every training example is cut to data.max_length (${data.maxLength} tokens)`);
+  }
+  // With local_steps the config alone tells, and is refused.
+  const longest = n.reduce((most, size) => Math.max(most, stepsOf(fit, { size })), 0);
+  if (fit.epochs !== undefined && fit.warmupSteps >= longest) {
+    found.push(`no step has the full learning rate: fit.warmup_steps is ${fit.warmupSteps}, and the longest fit has ${longest} steps`);
   }
   return [...found, ...remarks];
 }

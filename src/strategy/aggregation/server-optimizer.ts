@@ -8,6 +8,14 @@ export type ServerOptimizerOptions =
   | { readonly name: "adagrad"; readonly lr?: number; readonly tau?: number }
   | { readonly name: "adam" | "yogi"; readonly lr?: number; readonly beta1?: number; readonly beta2?: number; readonly tau?: number };
 
+/** Options that are left out, here and in a config. */
+export const SERVER_OPTIMIZER_DEFAULTS = {
+  momentum: { lr: 1, momentum: 0.9 },
+  adagrad: { lr: 0.1, tau: 1e-3 },
+  adam: { lr: 0.01, beta1: 0.9, beta2: 0.99, tau: 1e-3 },
+  yogi: { lr: 0.01, beta1: 0.9, beta2: 0.99, tau: 1e-3 },
+} as const satisfies Record<ServerOptimizerOptions["name"], Readonly<Record<string, number>>>;
+
 /**
  * Treats an aggregation's change, g = next − previous, as the pseudo-gradient of a server optimiser, as in FedAvgM (Hsu et
  * al., https://arxiv.org/abs/1909.06335) and in FedAdagrad, FedAdam and FedYogi (Reddi et al.,
@@ -40,16 +48,9 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
 /** One value's step from its pseudo-gradient; reads and writes its state at `index`. */
 type Step = (state: ServerState, index: number, gradient: number) => number;
 
-const OPTIONS = {
-  momentum: ["lr", "momentum"],
-  adagrad: ["lr", "tau"],
-  adam: ["lr", "beta1", "beta2", "tau"],
-  yogi: ["lr", "beta1", "beta2", "tau"],
-} as const satisfies Record<ServerOptimizerOptions["name"], readonly string[]>;
-
 function requireOptions({ name, ...options }: ServerOptimizerOptions): void {
-  requireOption(Object.hasOwn(OPTIONS, name), "serverOptimizer.name", `one of ${Object.keys(OPTIONS).join(", ")}`, name);
-  const known: readonly string[] = OPTIONS[name];
+  requireOption(Object.hasOwn(DEFAULTS, name), "serverOptimizer.name", `one of ${Object.keys(DEFAULTS).join(", ")}`, name);
+  const known = Object.keys(DEFAULTS[name]);
   for (const [key, value] of Object.entries(options) as [string, number | undefined][]) {
     const path = `serverOptimizer.${key}`;
     requireOption(known.includes(key), path, `left out: the options of ${name} are ${known.join(", ")}`, value);
@@ -82,7 +83,12 @@ export function stateVectors(options: ServerOptimizerOptions): number {
 
 const ADAPTIVE = ["velocity", "variance"];
 
-function momentumStep({ lr = 1, momentum = 0.9 }: Extract<ServerOptimizerOptions, { name: "momentum" }>): Step {
+const DEFAULTS = SERVER_OPTIMIZER_DEFAULTS;
+
+type Options<Name extends ServerOptimizerOptions["name"]> = Extract<ServerOptimizerOptions, { readonly name: Name }>;
+
+function momentumStep(options: Options<"momentum">): Step {
+  const { lr = DEFAULTS.momentum.lr, momentum = DEFAULTS.momentum.momentum } = options;
   return ({ velocity }, index, gradient) => {
     const next = momentum * at(velocity, index) + gradient;
     put(velocity, index, next);
@@ -90,7 +96,8 @@ function momentumStep({ lr = 1, momentum = 0.9 }: Extract<ServerOptimizerOptions
   };
 }
 
-function adagradStep({ lr = 0.1, tau = 1e-3 }: Extract<ServerOptimizerOptions, { name: "adagrad" }>): Step {
+function adagradStep(options: Options<"adagrad">): Step {
+  const { lr = DEFAULTS.adagrad.lr, tau = DEFAULTS.adagrad.tau } = options;
   return ({ variance }, index, gradient) => {
     const sum = at(variance, index) + gradient * gradient;
     put(variance, index, sum);
@@ -99,10 +106,9 @@ function adagradStep({ lr = 0.1, tau = 1e-3 }: Extract<ServerOptimizerOptions, {
 }
 
 /** `follow` is what a variance becomes with the next square. */
-function adaptiveStep(
-  { lr = 0.01, beta1 = 0.9, beta2 = 0.99, tau = 1e-3 }: Extract<ServerOptimizerOptions, { name: "adam" | "yogi" }>,
-  follow: (variance: number, square: number, beta2: number) => number,
-): Step {
+function adaptiveStep(options: Options<"adam" | "yogi">, follow: (variance: number, square: number, beta2: number) => number): Step {
+  const defaults = DEFAULTS[options.name];
+  const { lr = defaults.lr, beta1 = defaults.beta1, beta2 = defaults.beta2, tau = defaults.tau } = options;
   return ({ velocity, variance }, index, gradient) => {
     const mean = beta1 * at(velocity, index) + (1 - beta1) * gradient;
     const square = follow(at(variance, index), gradient * gradient, beta2);

@@ -30,6 +30,7 @@ const planned: Plan = {
     optimizer: "adafactor",
     serverOptimizer: "yogi",
     batchSize: 16,
+    warmupSteps: 3,
     rates: [1, 2, 3, 2.5, 2, 1.23456].map((thousandths) => ({
       lr: thousandths / 1000,
       lrB: thousandths / 62.5,
@@ -82,7 +83,7 @@ test("a plan is described with every number that it has", () => {
     /adapted: .*layer\.\*\.query, 384 → 383.*6/,
     /left out: layer\.\*\.key \(Linear.*5\), 884,736/,
     /6 rounds if stop_when .*, 360 fits.*12\.4 MiB down.*12\.3 MiB up/,
-    /training: 12 steps of 16 examples with adafactor; lr 0\.001 in round 1, 0\.003 in round 3, 0\.00123 in round 6; of B 16 times .*; of modules trained in full 2 times .*yogi/,
+    /training: 12 steps of 16 examples with adafactor; lr 0\.001 in round 1, 0\.003 in round 3, 0\.00123 in round 6; of B 16 times .*; of modules trained in full 2 times .*after 3 steps of warmup.*yogi/,
     /disk: .*50\.0 MiB of tensors: 7 rounds at once .*42\.0 MiB, updates 6\.0 MiB, adapters 2\.0 MiB/,
     /256 examples.*379.*data\.max_length/,
     /note: mind the data/,
@@ -100,6 +101,7 @@ test("where clients train different numbers of steps, each has its own; rates th
   const training = {
     ...planned.training,
     serverOptimizer: null,
+    warmupSteps: 0,
     rates: planned.training.rates.map(() => ({ lr: 0.003, lrB: 0.003, headLr: 0.003 })),
   };
   const text = describePlan({ ...planned, clients, training }, 200);

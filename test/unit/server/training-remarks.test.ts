@@ -2,11 +2,12 @@ import { expect, test } from "vitest";
 import { remarksOnTraining } from "../../../src/server/training-remarks.ts";
 import { startsOf } from "../../../src/protocol/client-columns.ts";
 import { validateRun } from "../../../src/config/build.ts";
-import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
+import { allClients, listRanks, type RunInput, segmentWise } from "../../../src/index.ts";
 
-const configWith = (packing: boolean) =>
+const configWith = (packing: boolean, fit: RunInput["fit"] = {}) =>
   validateRun({
     rounds: 1,
+    fit,
     model: { nameOrPath: "m", task: "causal-lm" },
     lora: { r: 2, tiers: [2], target_modules: ["m"] },
     data: { path: "d", text: "{a}", clients: 2, maxLength: 16, packing },
@@ -48,4 +49,13 @@ test("there is a remark if every training example is truncated, except with pack
   expect(remarksFor(false, 4, 4)).toEqual([expect.stringMatching(/\bdata\.max_length\b.*\b16 tokens\b/)]);
   expect(remarksFor(false, 4, 3)).toEqual([]);
   expect(remarksFor(true, 4, 4)).toEqual([]);
+});
+
+test("a warmup that no fit outlasts is told once the clients' sizes are known", () => {
+  // Four examples in batches of two.
+  const of = (fit: RunInput["fit"]) =>
+    remarksOnTraining(configWith(false, { batchSize: 2, ...fit }), { labels: [], remarks: [] }, columnsOf([client([]), client([])]));
+  expect(of({ epochs: 3, warmupSteps: 5 })).toEqual([]);
+  expect(of({ epochs: 3, warmupSteps: 6 })).toEqual([expect.stringMatching(/warmup_steps is 6\b.*\b6 steps/)]);
+  expect(of({ localSteps: 7, warmupSteps: 6 })).toEqual([]);
 });

@@ -149,6 +149,6 @@ it.each([
     [small, large],
   ];
   const [, short] = play(withServerOptimizer(segmentWise(), given), rounds);
-  const [, long] = play(withServerOptimizer(segmentWise(), { ...given, ...defaults } as typeof given), rounds);
+  const [, long] = play(withServerOptimizer(segmentWise(), { ...given, ...defaults }), rounds);
   expect(bytesOf(short!.global)).toEqual(bytesOf(long!.global));
 });
