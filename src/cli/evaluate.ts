@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { type LoadedConfig, openConfig, withConfig } from "../config/load.ts";
 import { formatNumber, formatPercent } from "../report/format.ts";
+import { shownMetric } from "../report/metric-names.ts";
 import type { Table } from "../report/tables.ts";
 import { renderTextTable } from "../report/text-table.ts";
 import { visibleIn } from "../report/visible.ts";
@@ -84,11 +85,10 @@ function describe({ byTier, remarks }: AdapterEvaluation): string {
     { name: "ECE", of: ({ ece }) => ece, show: formatPercent },
     { name: "bits per byte", of: ({ bitsPerByte }) => bitsPerByte, show: formatNumber },
     { name: "ROUGE-L", of: ({ rougeL }) => rougeL, show: formatPercent },
-    ...(byTier[0]?.own ?? []).map(({ name }, index) => ({
-      name,
-      of: ({ own }: TierMetrics) => own[index]?.value ?? null,
-      show: (value: number | null) => formatNumber(value),
-    })),
+    ...(byTier[0]?.own ?? []).map((metric, index) => {
+      const { name, format } = shownMetric(metric.name);
+      return { name, of: ({ own }: TierMetrics) => own[index]?.value ?? null, show: format };
+    }),
   ];
   const shown = measures.filter(({ of }) => byTier.some((tier) => of(tier) !== null));
   const table: Table = {

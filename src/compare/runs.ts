@@ -63,7 +63,7 @@ export function createRuns(
   let [planned, finished] = [0, 0];
   const keepOrMake = async (config: RunConfig, until: number): Promise<RecordedRun> => {
     const name = config.name ?? "";
-    planned++;
+    const place = planned++;
     const report = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
     const directory = path.resolve(config.runsDir, name);
     const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
@@ -94,8 +94,9 @@ export function createRuns(
       report("finished");
       return readRun(directory);
     };
+    // In the order in which they were asked for, whichever was looked for first, so that a comparison that is stopped has whole seeds.
     // Once `stop` is aborted, current runs and those still in the queue reject with an InterruptedError.
-    return queue.add(make);
+    return queue.add(make, { priority: -place });
   };
   return {
     isSideBySide: lanes !== undefined,

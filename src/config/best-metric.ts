@@ -12,6 +12,14 @@ const COMPUTED: Readonly<Record<string, "min" | "max">> = {
   exact_match: "max",
   bits_per_byte: "min",
   ece: "min",
+  f1: "max",
+  precision: "max",
+  recall: "max",
+  subset_accuracy: "max",
+  rmse: "min",
+  mae: "min",
+  r2: "max",
+  pearson: "max",
 };
 
 /** Of generated text. */
@@ -19,14 +27,17 @@ export const OF_TEXT: readonly string[] = ["rouge_l", "exact_match"];
 
 const OF_LANGUAGE = ["loss", "perplexity", "token_accuracy", "bits_per_byte", ...OF_TEXT];
 const OF_CLASSES = ["loss", "accuracy", "macro_f1", "ece"];
+const OF_LABEL_SETS = ["loss", "f1", "precision", "recall", "subset_accuracy"];
+const OF_NUMBERS = ["loss", "rmse", "mae", "r2", "pearson"];
 
 /** Metrics of a built-in task; undefined for a task of one's own, which may have any. */
-export function metricsOfTask(task: string): readonly string[] | undefined {
+export function metricsOfTask({ task, problemType }: Pick<CommonConfig["model"], "task" | "problemType">): readonly string[] | undefined {
   switch (task) {
     case "causal-lm":
     case "seq2seq-lm":
       return OF_LANGUAGE;
     case "sequence-classification":
+      return problemType === undefined ? OF_CLASSES : problemType === "regression" ? OF_NUMBERS : OF_LABEL_SETS;
     case "image-classification":
       return OF_CLASSES;
     default:

@@ -5,13 +5,16 @@ import type { Rule } from "./rule.ts";
 /* Rules on the best round, on stopping early, and on the rounds whose files are kept. */
 
 const knownMetric: Rule = {
-  reads: ["evaluate", "model.task"],
-  check({ evaluate: { best, maxNewTokens }, model: { task } }, report) {
+  reads: ["evaluate", "model.task", "model.problemType"],
+  check({ evaluate: { best, maxNewTokens }, model }, report) {
     if (!best) return;
     const { metric, mode } = best;
-    const known = metricsOfTask(task);
+    const known = metricsOfTask(model);
     if (known && !known.includes(metric))
-      report(["evaluate", "best", "metric"], `must be one of ${known.join(", ")}, the metrics of ${task}, got ${JSON.stringify(metric)}`);
+      report(
+        ["evaluate", "best", "metric"],
+        `must be one of ${known.join(", ")}, the metrics of ${model.problemType ?? model.task}, got ${JSON.stringify(metric)}`,
+      );
     else if (OF_TEXT.includes(metric) && maxNewTokens === 0)
       report(["evaluate", "best", "metric"], `${metric} needs evaluate.max_new_tokens above 0, which generates the text that it rates`);
     const computed = computedMode(metric);

@@ -56,6 +56,24 @@ const ofModel: Rule = {
   },
 };
 
+const ofProblemType: Rule = {
+  reads: ["model.task", "model.problemType", "data.labelSeparator", "fit.labelSmoothing"],
+  check({ model: { task, problemType }, data: { labelSeparator }, fit: { labelSmoothing } }, report) {
+    if (problemType && task !== "sequence-classification")
+      report(
+        ["model", "problemType"],
+        `cannot be combined with model.task ${task}${task.includes(":") ? ", which is what its class is" : ""}`,
+      );
+    if (labelSeparator !== undefined && problemType !== "multi_label_classification")
+      report(["data", "labelSeparator"], "needs model.problem_type multi_label_classification");
+    if (problemType && labelSmoothing > 0)
+      report(
+        ["fit", "labelSmoothing"],
+        `cannot be combined with model.problem_type ${problemType}: only a choice of one label is smoothed`,
+      );
+  },
+};
+
 const generationOfLanguage: Rule = {
   reads: ["model.task", "evaluate.maxNewTokens", "data"],
   check({ model: { task }, evaluate: { maxNewTokens }, data }, report) {
@@ -104,6 +122,7 @@ export const dataRules: readonly Rule[] = [
   dataColumns,
   ofCausalLm,
   ofModel,
+  ofProblemType,
   generationOfLanguage,
   samplesOfAnswers,
   headToTrain,

@@ -78,7 +78,12 @@ export const data = z.strictObject({
     .describe(
       'Template of the text to classify, or of the whole text that a causal-lm learns. Columns are in braces, such as "{gloss}"; a part in [[ ]] is left out where one of its columns is empty.',
     ),
-  label: column("Classification: column with the label.").optional(),
+  label: column("Classification: column with the label; with model.problem_type, with the labels or the number.").optional(),
+  labelSeparator: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('multi_label_classification: what stands between the labels in a cell of text. A list needs none. Default: ";".'),
   image: column('image-classification: column with the image. Default: "image", as in folders of images.').optional(),
   prompt: z.string().optional().describe("Language models: template of the prompt, which the loss leaves out."),
   answer: z.string().min(1).optional().describe("Language models: template of the answer, which the loss is computed on."),

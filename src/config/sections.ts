@@ -37,6 +37,12 @@ export const model = z.strictObject({
     .describe(
       "What the model learns: a built-in task, or your own as module:Class, a Python class derived from prelort_worker.tasks.Task.",
     ),
+  problemType: z
+    .enum(["multi_label_classification", "regression"])
+    .optional()
+    .describe(
+      "sequence-classification: what data.label holds, as transformers names it: any number of labels, or a number. Default: one label.",
+    ),
   taskFolder: z
     .string()
     .min(1)

@@ -7,7 +7,20 @@ import type { Encoded } from "../tensor/encoded.ts";
  */
 
 /** The columns that prelort knows, in the order in which they travel. `loss` and `targets` are always there. */
-export const EXAMPLE_COLUMNS = ["loss", "targets", "bytes", "predicted", "actual", "confidence", "rouge_l"] as const;
+export const EXAMPLE_COLUMNS = [
+  "loss",
+  "targets",
+  "bytes",
+  "predicted",
+  "actual",
+  "confidence",
+  "true_positives",
+  "predicted_positives",
+  "actual_positives",
+  "predicted_value",
+  "actual_value",
+  "rouge_l",
+] as const;
 export type ExampleColumn = (typeof EXAMPLE_COLUMNS)[number];
 /** Most metrics of a task's own. It bounds the memory that an answer may take. */
 export const MOST_METRICS = 100;
@@ -24,6 +37,10 @@ export interface ExampleValues {
   readonly labels: { readonly predicted: Float64Array; readonly actual: Float64Array } | undefined;
   /** Probability of the predicted label; may be NaN. */
   readonly confidence: Float64Array | undefined;
+  /** How many labels, entities or the like were rightly predicted, were predicted, and are there. */
+  readonly positives: { readonly right: Float64Array; readonly predicted: Float64Array; readonly actual: Float64Array } | undefined;
+  /** Numbers to predict. What was predicted may be NaN or infinite. */
+  readonly numbers: { readonly predicted: Float64Array; readonly actual: Float64Array } | undefined;
   /** ROUGE-L F-measure of the generated text against the answer; undefined where none was generated. */
   readonly rougeL: Float64Array | undefined;
   /** The task's own, which may be anything. */
@@ -53,7 +70,8 @@ export function examplesShape({ columns, metrics }: ExamplesHeader, { ranks, cou
   const inOrder = EXAMPLE_COLUMNS.filter(has);
   if (inOrder.join() !== columns.join()) refuse(`each once, in the order ${inOrder.join(", ")}`);
   if (!has("loss") || !has("targets")) refuse("loss and targets");
-  if (has("predicted") !== has("actual")) refuse("predicted and actual, or neither");
+  for (const together of TOGETHER)
+    if (together.some(has) && !together.every(has)) refuse(`${together.join(" and ")} together, or none of them`);
   if (has("confidence") && !has("predicted")) refuse("predicted beside confidence");
   if (new Set(metrics).size < metrics.length) throw new RefusedError("the metrics of an evaluation", "each once", metrics.join(", "));
   return [columns.length + metrics.length, ranks.length * count];
@@ -76,12 +94,18 @@ export function decodeExamples(header: ExamplesHeader, { bytes }: Pick<Encoded<"
       return found;
     };
     const [predicted, actual] = [values("predicted"), values("actual")];
+    const [right, ofPredicted, ofActual] = [values("true_positives"), values("predicted_positives"), values("actual_positives")];
+    const [estimate, number] = [values("predicted_value"), values("actual_value")];
+    const positives = right && ofPredicted && ofActual && { right, predicted: ofPredicted, actual: ofActual };
+    if (positives) checkPositives(positives, r);
     return {
       loss: values("loss") ?? new Float64Array(count),
       targets: values("targets") ?? new Float64Array(count),
       bytes: values("bytes"),
       labels: predicted && actual && { predicted, actual },
       confidence: values("confidence"),
+      positives,
+      numbers: estimate && number && { predicted: estimate, actual: number },
       rougeL: values("rouge_l"),
       metrics: header.metrics.map((name, index) => ({ name, values: column(header.columns.length + index) })),
     };
@@ -93,13 +117,19 @@ export function joinExamples(shards: readonly ExampleValues[]): ExampleValues {
   const [first] = shards;
   if (!first) return NO_EXAMPLES;
   const join = (of: (shard: ExampleValues) => Float64Array | undefined) => (of(first) ? concatenate(shards.map(of)) : undefined);
-  const [predicted, actual] = [join(({ labels }) => labels?.predicted), join(({ labels }) => labels?.actual)];
+  const pair = (of: (shard: ExampleValues) => ExampleValues["labels"]) => {
+    const [predicted, actual] = [join((shard) => of(shard)?.predicted), join((shard) => of(shard)?.actual)];
+    return predicted && actual && { predicted, actual };
+  };
+  const [right, counts] = [join(({ positives }) => positives?.right), pair(({ positives }) => positives)];
   return {
     loss: concatenate(shards.map(({ loss }) => loss)),
     targets: concatenate(shards.map(({ targets }) => targets)),
     bytes: join(({ bytes }) => bytes),
-    labels: predicted && actual && { predicted, actual },
+    labels: pair(({ labels }) => labels),
     confidence: join(({ confidence }) => confidence),
+    positives: right && counts && { right, ...counts },
+    numbers: pair(({ numbers }) => numbers),
     rougeL: join(({ rougeL }) => rougeL),
     metrics: first.metrics.map(({ name }, index) => ({ name, values: concatenate(shards.map(({ metrics }) => metrics[index]?.values)) })),
   };
@@ -111,6 +141,8 @@ const NO_EXAMPLES: ExampleValues = {
   bytes: undefined,
   labels: undefined,
   confidence: undefined,
+  positives: undefined,
+  numbers: undefined,
   rougeL: undefined,
   metrics: [],
 };
@@ -125,6 +157,20 @@ function concatenate(parts: readonly (Float64Array | undefined)[]): Float64Array
   return whole;
 }
 
+/** Columns that make sense only together. */
+const TOGETHER: readonly (readonly ExampleColumn[])[] = [
+  ["predicted", "actual"],
+  ["true_positives", "predicted_positives", "actual_positives"],
+  ["predicted_value", "actual_value"],
+];
+
+function checkPositives({ right, predicted, actual }: NonNullable<ExampleValues["positives"]>, r: number): void {
+  for (const [example, count] of right.entries()) {
+    const most = Math.min(predicted[example] as number, actual[example] as number);
+    if (count > most) throw new RefusedError(`true_positives of example ${example} at rank ${r}`, `at most ${most}`, `${count}`);
+  }
+}
+
 function checkColumn(name: ExampleColumn, values: Float64Array, r: number, labels: number): void {
   const rule = ruleOf(name, labels);
   if (!rule) return;
@@ -137,9 +183,15 @@ function ruleOf(name: ExampleColumn, labels: number): { readonly expected: strin
   const isWhole = (value: number) => Number.isSafeInteger(value) && value >= 0;
   switch (name) {
     case "loss":
+    case "predicted_value":
       return undefined;
+    case "actual_value":
+      return { expected: "a finite number", holds: Number.isFinite };
     case "targets":
     case "bytes":
+    case "true_positives":
+    case "predicted_positives":
+    case "actual_positives":
       return { expected: "a whole number from 0", holds: isWhole };
     case "predicted":
     case "actual":

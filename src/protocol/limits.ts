@@ -1,5 +1,5 @@
 /** Raised by one whenever a message changes its meaning; controller and worker must have the same. */
-export const PROTOCOL_VERSION = 14;
+export const PROTOCOL_VERSION = 15;
 /** What every message has besides its type. */
 export const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 /** Most bytes of tensor data in one `chunk` message. */

@@ -19,6 +19,8 @@ export const modelSpec = z.strictObject({
   quantization: z.enum(["8bit", "4bit"]).nullable(),
   /** Run the model repository's own code. */
   trust_remote_code: z.boolean(),
+  /** As transformers names what a classifier's head predicts; null: one label. */
+  problem_type: z.enum(["multi_label_classification", "regression"]).nullable(),
 });
 export const loraSpec = z.strictObject({
   r: positive,
@@ -63,6 +65,8 @@ export const dataSpec = z.strictObject({
     shares: z.array(z.number()).nullable(),
     per_client: positive.nullable(),
   }),
+  /** Between the labels of one cell of text; null: ";". */
+  label_separator: z.string().nullable(),
 });
 const weight_decay = z.number();
 const adam = { betas: z.array(z.number()).length(2), eps: z.number(), weight_decay };

@@ -25,7 +25,18 @@ export function describeBest({ round, value, metric, at }: BestWorded): string {
   return `round ${round} (${metric} ${shown}, ${where})`;
 }
 
-const SHARES: ReadonlySet<string> = new Set(["accuracy", "macro_f1", "rouge_l", "ece"]);
+const SHARES: ReadonlySet<string> = new Set([
+  "accuracy",
+  "macro_f1",
+  "rouge_l",
+  "ece",
+  "token_accuracy",
+  "exact_match",
+  "f1",
+  "precision",
+  "recall",
+  "subset_accuracy",
+]);
 
 /** `after round 5 of 8, since the target is reached`. */
 export function describeStop({ round, reason }: StopWorded, rounds: number): string {

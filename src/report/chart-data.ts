@@ -16,7 +16,7 @@ export interface Point {
 
 export interface Measured {
   readonly quality: Quality;
-  /** Converts recorded values to the unit of the axis: accuracy is drawn in %. */
+  /** Converts recorded values to the unit of the axis: shares are drawn in %. */
   readonly factor: number;
   readonly points: readonly Point[];
   /** Evaluated rounds; 0 is before training. */
@@ -28,7 +28,7 @@ export interface Measured {
 
 export function measure({ record, clients, rounds }: RecordedRun): Measured {
   const quality = qualityOf(rounds);
-  const factor = quality.name === "accuracy" ? 100 : 1;
+  const factor = quality.isShare ? 100 : 1;
   const evaluated = evaluatedRounds(rounds);
   const { tiers } = record.layout;
   const points = evaluated.flatMap((round) =>

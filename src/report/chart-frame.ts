@@ -19,7 +19,7 @@ export interface Axis {
 /** Fits the lines, their intervals and, if it is near, the share of the most common label. */
 export function fitAxis({ quality, factor, baseline }: Measured, lines: readonly Point[], intervals: readonly Point[]): Axis {
   const values = [...lines.map(({ value }) => value), ...intervals.flatMap(({ low, high }) => [low, high])].filter(Number.isFinite);
-  if (quality.name !== "accuracy") {
+  if (!quality.isShare) {
     const label = `↑ ${quality.name} on held-out examples (lower is better)`;
     return { y: { ...fitScale(values), label }, baseline: undefined, notes: [] };
   }
@@ -28,7 +28,7 @@ export function fitAxis({ quality, factor, baseline }: Measured, lines: readonly
   const scale = fitScale(isShown ? [...values, level] : values, { least: 0, most: 100 });
   const note = `Majority: always answering the most common label, ${quality.format(baseline ?? null)}${isShown ? "" : ", outside this axis"}.`;
   return {
-    y: { ...scale, label: "↑ accuracy on held-out examples, %" },
+    y: { ...scale, label: `↑ ${quality.name} on held-out examples, %` },
     baseline: isShown ? level : undefined,
     notes: level === undefined ? [] : [note],
   };

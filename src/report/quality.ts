@@ -3,9 +3,11 @@ import { formatNumber, formatPercent, NOTHING } from "./format.ts";
 import type { RecordedClients } from "../records/client-table.ts";
 import { total } from "./tails.ts";
 
-/** The measure of a run's quality: accuracy or perplexity if the task has one, else its loss. */
+/** The measure of a run's quality: accuracy, perplexity or F1 if the task has one, else its loss. */
 export interface Quality {
-  readonly name: "accuracy" | "perplexity" | "loss";
+  readonly name: "accuracy" | "perplexity" | "F1" | "loss";
+  /** From 0 to 1, shown in %. */
+  readonly isShare: boolean;
   readonly better: "higher" | "lower";
   /** The value for one tier; null if it was not finite. */
   of(tier: TierMetrics): number | null;
@@ -18,7 +20,7 @@ export interface Quality {
 
 export function qualityOf(rounds: readonly RoundMetrics[]): Quality {
   const isThere = ({ of }: Quality) => rounds.some(({ byTier }) => byTier.some((tier) => of(tier) !== null));
-  return [accuracy, perplexity].find(isThere) ?? loss;
+  return [accuracy, perplexity, f1].find(isThere) ?? loss;
 }
 
 /** Rounds in which the global adapter was evaluated. */
@@ -50,22 +52,31 @@ export function majorityShare({ labelCounts: { keys, counts } }: Pick<RecordedCl
   return all > 0 ? most / all : undefined;
 }
 
-/** Recorded under the same name. */
-const recorded = (name: Quality["name"]) => ({
+/** `recorded`: its name in metrics.jsonl, if that is another. */
+const called = (name: Quality["name"], recorded: string = name) => ({
   name,
-  interval: ({ intervals = [] }: TierMetrics) => intervals.find((interval) => interval.name === name),
+  interval: ({ intervals = [] }: TierMetrics) => intervals.find((interval) => interval.name === recorded),
 });
 
-const accuracy: Quality = {
-  ...recorded("accuracy"),
+const share = {
+  isShare: true,
   better: "higher",
-  of: (tier) => tier.accuracy,
   format: formatPercent,
-  formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to - from), 1)} points`),
+  formatChange: (from: number | null, to: number | null) =>
+    from === null || to === null ? NOTHING : `${signed(100 * (to - from), 1)} points`,
+} as const;
+
+const accuracy: Quality = { ...called("accuracy"), ...share, of: (tier) => tier.accuracy };
+
+const f1: Quality = {
+  ...called("F1", "f1"),
+  ...share,
+  of: ({ own }) => own.find(({ name }) => name === "f1")?.value ?? null,
 };
 
 const perplexity: Quality = {
-  ...recorded("perplexity"),
+  ...called("perplexity"),
+  isShare: false,
   better: "lower",
   of: (tier) => tier.perplexity,
   format: (value) => formatNumber(value, 2),
@@ -73,7 +84,8 @@ const perplexity: Quality = {
 };
 
 const loss: Quality = {
-  ...recorded("loss"),
+  ...called("loss"),
+  isShare: false,
   better: "lower",
   of: (tier) => tier.loss,
   format: (value) => formatNumber(value),

@@ -40,7 +40,7 @@ function describeQuality(run: RecordedRun): string {
   const [before, after] = [untrainedRound(rounds), evaluatedRounds(rounds).at(-1)];
   const [lowest, highest] = [record.layout.tiers.at(0), record.layout.tiers.at(-1)];
   if (!after || lowest === undefined || highest === undefined) return "Nothing has been evaluated yet.";
-  const article = quality.name === "accuracy" ? "an" : "a";
+  const article = quality.isShare ? "an" : "a";
   const at = (round: typeof before, r: number) => quality.format(qualityAt(quality, round, r));
   const intervalAt = (round: typeof before) => {
     const tier = tierAt(round, highest);

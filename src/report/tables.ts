@@ -2,7 +2,8 @@ import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
 import { clientsTable } from "./clients-table.ts";
 import { confusionTables } from "./confusion.ts";
-import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
+import { evaluatedRounds, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
+import { type Direction, shownMetric } from "./metric-names.ts";
 import { samplesTables } from "./samples.ts";
 import { areaUnderRanks, worstTier } from "../records/rank-quality.ts";
 import type { RecordedRun } from "../records/read-run.ts";
@@ -29,27 +30,18 @@ export function reportTables(run: RecordedRun): readonly Table[] {
   ];
 }
 
-/** Unknown for the metrics of a custom task. */
-type Direction = Quality["better"] | undefined;
-
-/** Metrics that language tasks compute as a task of one's own would. */
-const SHARES_OF_TEXT: Readonly<
-  Record<string, { readonly name: string; readonly format: typeof formatPercent; readonly better: "higher" }>
-> = {
-  token_accuracy: { name: "token accuracy", format: formatPercent, better: "higher" },
-  exact_match: { name: "exact match", format: formatPercent, better: "higher" },
-};
-
 /** Quality and loss at each tier, before training and after the last evaluated round; the worst tier and the area. */
 export function qualityTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
   const quality = qualityOf(rounds);
   const [before, after] = [untrainedRound(rounds), evaluatedRounds(rounds).at(-1)];
   const loss = (tier: TierMetrics) => tier.loss;
   const isLoss = quality.name === "loss";
-  const own = (after?.byTier[0]?.own ?? []).map(({ name }) => ({
-    ...(SHARES_OF_TEXT[name] ?? { name, format: (value: number | null) => formatNumber(value), better: undefined }),
-    of: (tier: TierMetrics) => tier.own.find((metric) => metric.name === name)?.value ?? null,
-  }));
+  const own = (after?.byTier[0]?.own ?? [])
+    .filter(({ name }) => !(quality.name === "F1" && name === "f1"))
+    .map(({ name }) => ({
+      ...shownMetric(name),
+      of: (tier: TierMetrics) => tier.own.find((metric) => metric.name === name)?.value ?? null,
+    }));
   const extras = [
     { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1, format: formatPercent, better: "higher" as const },
     { name: "ECE", of: (tier: TierMetrics) => tier.ece, format: formatPercent, better: "lower" as const },

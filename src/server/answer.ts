@@ -15,7 +15,7 @@ export interface AnswerPiece {
 /** A rank's whole answer. */
 export interface RankAnswer {
   readonly r: number;
-  /** Without white space at its ends. A classifier's is its likeliest label. */
+  /** Without white space at its ends. A classifier's is its likeliest label, those above one half, or its number. */
   readonly text: string;
   /** Generated, with the end-of-text. */
   readonly tokens: number;

@@ -103,7 +103,7 @@ interface Opening extends AnyModel {
 }
 
 async function open(config: RunConfig, { round, signal, launcher, check }: Opening): Promise<TextGenerator> {
-  const { task } = config.model;
+  const { task, problemType } = config.model;
   const ranks = { r: config.lora.r, tiers: resolveTiers(config) };
   check(ranks);
   const logFolder = await makeLogFolder("generate");
@@ -114,7 +114,7 @@ async function open(config: RunConfig, { round, signal, launcher, check }: Openi
   if (task === "image-classification") {
     throw new ConfigError([{ path: "model.task", message: "must be a task that reads text: a model of images cannot be asked" }]);
   }
-  if (task === "sequence-classification" && labels.length === 0) {
+  if (task === "sequence-classification" && problemType !== "regression" && labels.length === 0) {
     throw new ConfigError([{ path: "lora.init_from", message: "must name a run: only its record has the labels of a classifier" }]);
   }
   // A second try would tell an answer twice.

@@ -1,8 +1,10 @@
-import { computedMode } from "../config/best-metric.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError } from "../errors.ts";
 import { metricOf } from "../records/best-round.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
+
+/** Those that every evaluation has a key for, which is null where the task does not yield them. */
+const KEYED: readonly string[] = ["accuracy", "macro_f1", "rouge_l", "bits_per_byte", "ece"];
 
 /** Throws a ConfigError if the task of one's own does not yield the metric of `evaluate.best`: only its evaluation shows which it has. */
 export function requireBestMetric(
@@ -18,15 +20,11 @@ export function requireBestMetric(
     metric === "loss" ||
     (metric === "perplexity"
       ? isLanguage
-      : computedMode(metric)
-        ? (metricOf(tier, metric) ?? null) !== null
+      : KEYED.includes(metric)
+        ? metricOf(tier, metric) !== null
         : metricOf(tier, metric) !== undefined);
   if (isThere) return;
-  const computed = [
-    "loss",
-    ...(isLanguage ? ["perplexity"] : []),
-    ...["accuracy", "macro_f1", "rouge_l", "bits_per_byte", "ece"].filter((name) => metricOf(tier, name) !== null),
-  ];
+  const computed = ["loss", ...(isLanguage ? ["perplexity"] : []), ...KEYED.filter((name) => metricOf(tier, name) !== null)];
   const known = [...computed, ...tier.own.map(({ name }) => name)];
   const text = isLanguage && maxNewTokens === 0 ? "; with evaluate.max_new_tokens: 0 it has none of generated text" : "";
   const message = `must be a metric that the task yields: round ${round} has ${known.join(", ")}${text}; got ${JSON.stringify(metric)}`;

@@ -7,7 +7,7 @@ import type { BestWorded, StopWorded } from "../report/best-words.ts";
 import type { ToldRound } from "../report/sample-answers.ts";
 
 export type ListedState = "running" | "ended" | "failed" | "interrupted" | "killed" | "damaged" | "no run";
-export type MeasureName = "accuracy" | "perplexity" | "loss";
+export type MeasureName = "accuracy" | "perplexity" | "F1" | "loss";
 
 /** A folder's row in the list. */
 export interface RunSummary {

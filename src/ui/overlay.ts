@@ -47,7 +47,15 @@ const USUAL_SIZE = 2 ** 23;
 const metric = z.number().nullable();
 const qualityPart = z.object({
   round: z.number(),
-  by_tier: z.array(z.object({ r: z.number(), loss: metric, perplexity: metric, accuracy: metric })),
+  by_tier: z.array(
+    z.object({
+      r: z.number(),
+      loss: metric,
+      perplexity: metric,
+      accuracy: metric,
+      own: z.array(z.object({ name: z.string(), value: metric })).default([]),
+    }),
+  ),
 });
 
 /** What follows the quality in a line; within a string its quotes would be escaped. */

@@ -4,7 +4,16 @@ type Given = Pick<ExampleValues, "loss" | "targets"> & Partial<ExampleValues>;
 
 /** Without what is left out. */
 export function exampleValues(given: Given): ExampleValues {
-  return { bytes: undefined, labels: undefined, confidence: undefined, rougeL: undefined, metrics: [], ...given };
+  return {
+    bytes: undefined,
+    labels: undefined,
+    confidence: undefined,
+    positives: undefined,
+    numbers: undefined,
+    rougeL: undefined,
+    metrics: [],
+    ...given,
+  };
 }
 
 /** The tensor `examples` of columns, each with the values of all ranks, and what announces it. */

@@ -171,7 +171,7 @@ test.each(blocks)("YAML snippet %s is a valid config, part of a config, or compa
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-documents-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   mkdirSync(path.join(folder, "my-encoder"));
-  for (const file of ["speeches.csv", "tickets.csv", "tickets-test.csv"]) writeFileSync(path.join(folder, file), "");
+  for (const file of ["speeches.csv", "complaints.csv", "tickets.csv", "tickets-test.csv"]) writeFileSync(path.join(folder, file), "");
   const value = parse(yaml) as { readonly strategy?: object };
   const file = path.join(folder, "my-run.yaml");
   if ("methods" in value) {

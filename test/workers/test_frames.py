@@ -98,7 +98,7 @@ def test_a_message_that_breaks_the_contract_is_refused_and_its_key_named(changes
 
 
 def chunk_map(**changes: Any) -> bytes:
-    fields = {"type": "chunk", "protocol_version": 14, "task_id": "t", "attempt": 1, "tensor": "rows", "offset": 0}
+    fields = {"type": "chunk", "protocol_version": 15, "task_id": "t", "attempt": 1, "tensor": "rows", "offset": 0}
     return msgpack.packb({**fields, **changes}) or b""
 
 

@@ -236,7 +236,7 @@ def parts_of(task: Fit | Generate, payload: Payload) -> list[Fit | Generate | Ch
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 14, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 15, **changes}) or b""
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ function endOf(text: string, rows = USUAL_HEIGHT): string {
 }
 
 function headOf({ r, tokens, seconds, labels }: RankAnswer, paint: Paint): string {
-  const cost = labels ? formatSeconds(seconds) : `${tokens} token${tokens === 1 ? "" : "s"}, ${formatSeconds(seconds)}`;
+  const cost = labels || tokens === 0 ? formatSeconds(seconds) : `${tokens} token${tokens === 1 ? "" : "s"}, ${formatSeconds(seconds)}`;
   return `${paint("bold", `rank ${r}`)}  ${paint("dim", cost)}`;
 }
 

@@ -6,7 +6,7 @@ import { tierColor } from "./colors.ts";
 import { choice, h, setText } from "./dom.ts";
 import type { Figure } from "./figure.ts";
 import { LineChart } from "./line-chart.ts";
-import { formatQuality } from "./words.ts";
+import { formatQuality, isShare } from "./words.ts";
 
 const evaluated = (rows: readonly RoundRow[]) => rows.filter(({ quality }) => quality.length > 0);
 const column = (values: readonly (number | null | undefined)[]) => values.map((value) => value ?? null);
@@ -58,7 +58,7 @@ export function qualityOverRounds(tiers: readonly number[]): Figure {
       };
     });
     const examples = rounds.at(-1)?.examples ?? 0;
-    const better = measure === "accuracy" ? measure : `${measure}, lower is better`;
+    const better = isShare(measure) ? measure : `${measure}, lower is better`;
     const band = `; band: 95 % interval (bootstrap) from ${formatCount(examples)} held-out examples, which are the same for all ranks.`;
     const note = rounds.some(hasIntervals) ? `${better}${band}` : `${better}. This run recorded no intervals.`;
     const { best } = detail;

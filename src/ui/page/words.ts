@@ -15,7 +15,7 @@ export const STATES: Readonly<Record<ListedState, string>> = {
 
 export function formatQuality(measure: MeasureName, value: number | null | undefined): string {
   if (value === null || value === undefined) return NOTHING;
-  return measure === "accuracy" ? formatPercent(value) : formatNumber(value, measure === "perplexity" ? 2 : 3);
+  return isShare(measure) ? formatPercent(value) : formatNumber(value, measure === "perplexity" ? 2 : 3);
 }
 
 /** `71.5 % (65.6–76.7)`. */
@@ -38,5 +38,10 @@ export function runAddress(name: string): string {
 }
 
 export function better(measure: MeasureName): "higher" | "lower" {
-  return measure === "accuracy" ? "higher" : "lower";
+  return isShare(measure) ? "higher" : "lower";
+}
+
+/** From 0 to 1, shown in %. */
+export function isShare(measure: MeasureName): boolean {
+  return measure === "accuracy" || measure === "F1";
 }

@@ -13,8 +13,8 @@ function frame(notation: string): Uint8Array {
   );
 }
 
-const VERSION = 'b0 "protocol_version" 0e';
-/** {type: "credit", protocol_version: 14, bytes: …} with this value for bytes. */
+const VERSION = 'b0 "protocol_version" 0f';
+/** {type: "credit", protocol_version: 15, bytes: …} with this value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
 /** The map of a chunk of one float, without its data. */
@@ -24,11 +24,11 @@ const data = Uint8Array.of(0, 0, 0x80, 0x3f);
 
 describe("encode", () => {
   test("writes plain msgpack maps with string keys", () => {
-    expect(encode({ type: "stop", protocol_version: 14 })).toEqual([Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`))]);
+    expect(encode({ type: "stop", protocol_version: 15 })).toEqual([Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`))]);
   });
 
   test("sends a chunk's data as a frame of its own, which is not copied", () => {
-    const ids = { type: "chunk", protocol_version: 14, task_id: "t", attempt: 1, tensor: "rows", offset: 0 } as const;
+    const ids = { type: "chunk", protocol_version: 15, task_id: "t", attempt: 1, tensor: "rows", offset: 0 } as const;
     const [map, sent, ...others] = encode({ ...ids, data });
     expect(unpack(map ?? data)).toEqual(ids);
     expect(sent).toBe(data);
@@ -36,7 +36,7 @@ describe("encode", () => {
   });
 
   test("writes integers beyond 32 bits as integers, unlike plain msgpackr", () => {
-    const [map = data] = encode({ type: "credit", protocol_version: 14, bytes: 2 ** 33 });
+    const [map = data] = encode({ type: "credit", protocol_version: 15, bytes: 2 ** 33 });
     expect(Buffer.from(map).toString("hex")).toContain(Buffer.from(frame('a5 "bytes" d3 00 00 00 02 00 00 00 00')).toString("hex"));
   });
 
@@ -49,7 +49,7 @@ describe("encode", () => {
     ["NaN", { type: "credit", bytes: Number.NaN }],
     ["a key that the contract lacks", { type: "stop", extra: 1 }],
   ])("refuses to send %s", (_, message) => {
-    expect(() => encode({ protocol_version: 14, ...message } as unknown as ControllerMessage)).toThrow(RunFailedError);
+    expect(() => encode({ protocol_version: 15, ...message } as unknown as ControllerMessage)).toThrow(RunFailedError);
   });
 });
 
@@ -60,7 +60,7 @@ describe("decodeWorkerMessage", () => {
     ["uint 64", "cf 00 00 00 02 00 00 00 00", 2 ** 33],
     ["an integral float", "cb 40 1c 00 00 00 00 00 00", 7],
   ])("reads a count written as %s", (_, bytes, value) => {
-    expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 14, bytes: value });
+    expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 15, bytes: value });
   });
 
   test("reads a chunk's data from its second frame, which is not copied", () => {
@@ -85,7 +85,7 @@ describe("decodeWorkerMessage", () => {
 
   test("refuses another protocol version before it checks anything else", () => {
     const hello = frame('82 a4 "type" a5 "hello" b0 "protocol_version" 01');
-    const refusal = { kind: "refused", expected: "14", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
+    const refusal = { kind: "refused", expected: "15", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
     expect(() => decodeWorkerMessage(hello)).toThrow(expect.objectContaining(refusal));
   });
 

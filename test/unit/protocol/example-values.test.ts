@@ -29,6 +29,8 @@ test.each([
   ["another order", ["targets", "loss"], [], /\bloss, targets\b/],
   ["a column twice", ["loss", "targets", "targets"], [], /\bonce\b/],
   ["a prediction without its label", ["loss", "targets", "predicted"], [], /\bpredicted and actual\b/],
+  ["one of three counts", ["loss", "targets", "actual_positives"], [], /\btrue_positives and predicted_positives and actual_positives\b/],
+  ["a predicted number alone", ["loss", "targets", "predicted_value"], [], /\bpredicted_value and actual_value\b/],
   ["a confidence in nothing", ["loss", "targets", "confidence"], [], /\bpredicted beside confidence\b/],
   ["a metric twice", ["loss", "targets"], ["a", "a"], /\bmetrics\b.*\bonce\b/],
 ] as const)("%s is refused before memory is taken", (_, columns, metrics, message) => {
@@ -44,12 +46,48 @@ test.each([
   ["a label out of range", { ...GOOD, ...LABELS, predicted: [0, 3, 0, 0] }, /\bpredicted of example 1 at rank 1\b.*\b3 labels\b.*\b3$/],
   ["an endless label", { ...GOOD, ...LABELS, actual: [0, Infinity, 0, 0] }, /\bactual of example 1\b.*Infinity$/],
   ["a confidence above 1", { ...GOOD, ...LABELS, confidence: [0, 1.01, 0, 0] }, /\bconfidence of example 1\b.*\b1\.01$/],
+  [
+    "more right than there are",
+    { ...GOOD, true_positives: [0, 1, 2, 1], predicted_positives: [1, 1, 3, 1], actual_positives: [1, 1, 1, 1] },
+    /\btrue_positives of example 0 at rank 4\b.*\bat most 1\b.*\b2$/,
+  ],
+  [
+    "half a prediction",
+    { ...GOOD, true_positives: [0, 0, 0, 0], predicted_positives: [1, 0.5, 1, 1], actual_positives: [1, 1, 1, 1] },
+    /\bpredicted_positives of example 1 at rank 1\b.*\b0\.5$/,
+  ],
+  [
+    "a true number that is NaN",
+    { ...GOOD, predicted_value: [Number.NaN, 0, 0, 0], actual_value: [0, Number.NaN, 0, 0] },
+    /\bactual_value of example 1 at rank 1\b.*\bfinite\b.*NaN$/,
+  ],
   ["a ROUGE-L that is NaN", { ...GOOD, rouge_l: [0, 1, Number.NaN, 0] }, /\brouge_l of example 0 at rank 4\b.*\bNaN$/],
 ])("%s is refused", (_, columns, message) => {
   const { header, bytes } = examplesTensor(columns);
   const decode = () => decodeExamples(header, { bytes }, ASKED);
   expect(decode).toThrow(RefusedError);
   expect(decode).toThrow(message);
+});
+
+test("counts and numbers arrive as they were sent, and join", () => {
+  const { header, shape, bytes } = examplesTensor({
+    ...GOOD,
+    true_positives: [1, 0, 1, 0],
+    predicted_positives: [2, 0, 1, 1],
+    actual_positives: [1, 1, 1, 1],
+    predicted_value: [0.5, Infinity, Number.NaN, -1],
+    actual_value: [1, 2, 1, 2],
+  });
+  expect(examplesShape(header, ASKED)).toEqual(shape);
+  const [first, second] = decodeExamples(header, { bytes }, { ...ASKED, labels: 0 });
+  const joined = joinExamples([second!, first!]);
+  expect(joined.positives).toEqual({
+    right: Float64Array.of(1, 0, 1, 0),
+    predicted: Float64Array.of(1, 1, 2, 0),
+    actual: Float64Array.of(1, 1, 1, 1),
+  });
+  expect(joined.numbers).toEqual({ predicted: Float64Array.of(Number.NaN, -1, 0.5, Infinity), actual: Float64Array.of(1, 2, 1, 2) });
+  expect([joined.labels, joined.confidence]).toEqual([undefined, undefined]);
 });
 
 test("a model that diverged is no fault of the worker, and where no labels are known any number may be one", () => {

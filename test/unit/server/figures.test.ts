@@ -100,6 +100,46 @@ test("a confidence at the edge of two of ECE's bins is in the lower one, and non
   expect(eceOf([0], [1])).toBe(1);
 });
 
+test("precision, recall and F1 are taken over the predictions of all examples together", () => {
+  const values = exampleValues({
+    loss: Float64Array.of(1, 1, 1),
+    targets: Float64Array.of(1, 1, 1),
+    positives: { right: Float64Array.of(1, 0, 2), predicted: Float64Array.of(1, 1, 3), actual: Float64Array.of(2, 0, 2) },
+    metrics: [{ name: "subset_accuracy", values: Float64Array.of(0, 0, 0) }],
+  });
+  expect(tierMetrics(1, values, false).own).toEqual([
+    { name: "f1", value: 6 / 9 },
+    { name: "precision", value: 3 / 5 },
+    { name: "recall", value: 3 / 4 },
+    { name: "subset_accuracy", value: 0 },
+  ]);
+  const figures = Object.fromEntries(figuresOf(values, false).map(({ name, of }) => [name, of]));
+  expect(figures["f1"]?.(Float64Array.of(3, 0, 0))).toBe(6 / 9);
+  // Only the example without labels, of which one was predicted.
+  expect(["f1", "precision", "recall"].map((name) => figures[name]?.(Float64Array.of(0, 3, 0)))).toEqual([0, 0, 0]);
+  expect(figuresOf(values, false).find(({ name }) => name === "subset_accuracy")?.isShare).toBe(true);
+});
+
+test("of numbers, errors, R² and Pearson's correlation are those worked out by hand", () => {
+  const numbers = { predicted: Float64Array.of(2, 4, 3), actual: Float64Array.of(1, 2, 6) };
+  const values = exampleValues({ loss: Float64Array.of(1, 4, 9), targets: Float64Array.of(1, 1, 1), numbers });
+  const found = Object.fromEntries(tierMetrics(1, values, false).own.map(({ name, value }) => [name, value]));
+  expect(Object.keys(found)).toEqual(["rmse", "mae", "r2", "pearson"]);
+  expect(found["rmse"]).toBeCloseTo(Math.sqrt(14 / 3), 12);
+  expect(found["mae"]).toBe(2);
+  // Around 3 both: the truth by -2, -1, 3, the predictions by -1, 1, 0.
+  expect(found["r2"]).toBe(1 - 14 / 14);
+  expect(found["pearson"]).toBeCloseTo((2 - 1 + 0) / Math.sqrt(14 * 2), 12);
+  const figures = Object.fromEntries(figuresOf(values, false).map(({ name, of }) => [name, of]));
+  // Twice the first and once the third: truth 1, 1, 6 around 8/3, predictions 2, 2, 3 around 7/3.
+  const weights = Float64Array.of(2, 0, 1);
+  expect(figures["mae"]?.(weights)).toBeCloseTo(5 / 3, 12);
+  expect(figures["r2"]?.(weights)).toBeCloseTo(1 - 11 / (50 / 3), 12);
+  expect(figures["pearson"]?.(weights)).toBeCloseTo(1, 12);
+  // Of predictions that are all the same there is no correlation.
+  expect(figures["pearson"]?.(Float64Array.of(3, 0, 0))).toBeNull();
+});
+
 test("what is not finite is null, and so is a mean over nothing", () => {
   const broken = exampleValues({
     loss: Float64Array.of(1, Number.NaN),

@@ -16,11 +16,12 @@ test.each([
   ["perplexity", {}, true],
   ["ece", { ece: 0.1 }, false],
   ["top 2", { own: [{ name: "top 2", value: null }] }, false],
+  ["pearson", { own: [{ name: "pearson", value: null }] }, false],
 ] as const)("%s is there", (metric, figures, isLanguage) => {
   expect(() => require(metric, figures, isLanguage)).not.toThrow();
 });
 
-test.each(["ece", "bits_per_byte", "top 3"])("%s is missing, and the error says what there is", (metric) => {
+test.each(["ece", "bits_per_byte", "f1", "top 3"])("%s is missing, and the error says what there is", (metric) => {
   const wrong = () => require(metric, { accuracy: 0.5, own: [{ name: "top 2", value: 1 }] });
   expect(wrong).toThrow(ConfigError);
   expect(wrong).toThrow(/loss, accuracy, top 2;/);

@@ -25,6 +25,7 @@ const spec = {
   attention: null,
   quantization: null,
   trust_remote_code: false,
+  problem_type: null,
 } as const;
 const lora = { r: 1, tiers: [1], scale: 2, target_modules: "all-linear", modules_to_save: null, lora_dropout: 0 };
 const loadTask: Task<"load"> = {

@@ -18,8 +18,8 @@ from .spellings import remark_spellings
 @dataclass
 class CheckedRows:
     rows: Sequence[Row]
-    # By index; without rows that lack a label.
-    labels: dict[int, str | None] = field(default_factory=dict)
+    # By index; without rows whose labels cannot be read.
+    labels: dict[int, tuple[str, ...]] = field(default_factory=dict)
     # Indices of rows with faults.
     faulty: set[int] = field(default_factory=set)
     # Counts of each value as written, by the config key of the column.
@@ -97,11 +97,11 @@ def _filled(template: str, option: str, checked: CheckedRows) -> _Check:
 
 def _labelled(task: Task, data: DataSpec, checked: CheckedRows) -> _Check:
     spelt = None
-    if data.label is not None and type(task).label is Task.label:
+    if data.label is not None and type(task).label is Task.label and type(task).labels_of is Task.labels_of:
         spelt = _kind(data.label, "data.label", checked)
 
     def check(index: int, row: Row) -> None:
-        checked.labels[index] = task.label(row, data)
+        checked.labels[index] = task.labels_of(row, data)
         if spelt is not None:
             spelt(index, row)
 

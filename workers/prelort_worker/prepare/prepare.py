@@ -142,10 +142,13 @@ def _tally(task: Task, data: DataSpec, shares: Shares) -> tuple[Tally, Tally, li
     place = np.repeat(np.arange(len(shares.sizes)), shares.sizes)
     trained = np.flatnonzero(place % 2 == 1)
     owners, rows = place[trained] // 2, [shares.rows[index] for index in trained.tolist()]
-    labels = [task.label(row, data) for row in rows]
-    label_counts = tally_labels(task.labels, labels if task.labels else [None] * len(rows), owners, clients)
-    values = (column_text(row, by, "data.partition.by") for row in rows) if by else labels
-    return label_counts, *tally_mix(values, owners, clients)
+    labels = [task.labels_of(row, data) for row in rows]
+    flat = [label for held in labels for label in held]
+    of_labels = np.repeat(owners, [len(held) for held in labels])
+    label_counts = tally_labels(task.labels, flat, of_labels, clients)
+    if not by:
+        return label_counts, *tally_mix(flat, of_labels, clients)
+    return label_counts, *tally_mix((column_text(row, by, "data.partition.by") for row in rows), owners, clients)
 
 
 def _key(message: Prepare, task: Task, sources: DataSources) -> str:
@@ -154,7 +157,8 @@ def _key(message: Prepare, task: Task, sources: DataSources) -> str:
     own = None
     if (code := code_sha256(message.model)) is not None:
         own = [code, to_map(message.model), to_map(describe_source(message.model, Path(message.cache_dir)))]
-    parts = [FORMAT_VERSION, message.model.task, own, message.seed, spec, task.fingerprint()]
+    learned = [message.model.task, message.model.problem_type]
+    parts = [FORMAT_VERSION, learned, own, message.seed, spec, task.fingerprint()]
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -64,7 +64,7 @@ def split_rows(
     has_rows = not problems
     task.labels = _labels(own)  # over all rows, so that labels do not depend on the sample
     if is_whole:
-        _check_labels(data, own, apart, problems)
+        _check_labels(task, data, own, apart, problems)
     if problems and can_encode and encode is not None:
         task.labels = _labels(own, apart)
         with problems.gathered("data"):
@@ -89,11 +89,13 @@ def _read(
 
 
 def _labels(*checked: CheckedRows | None) -> list[str]:
-    return sorted({label for each in checked if each for label in each.labels.values() if label is not None})
+    return sorted({label for each in checked if each for labels in each.labels.values() for label in labels})
 
 
-def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | None, problems: Problems) -> None:
-    if data.label is None or own is None or len(own.labels) < len(own.rows):
+def _check_labels(
+    task: Task, data: DataSpec, own: CheckedRows | None, apart: CheckedRows | None, problems: Problems
+) -> None:
+    if data.label is None or own is None or len(own.labels) < len(own.rows) or not task.learns_labels:
         return
     labels = _labels(own)
     if len(labels) < 2:
@@ -101,9 +103,15 @@ def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | 
         problems.add("data.label", f"expected at least two labels in {data.path}, got {there} alone")
     if apart is None:
         return
-    unseen = {index: label for index, label in apart.labels.items() if label is not None and label not in labels}
+    known = set(labels)
+    unseen = {
+        index: others
+        for index, held in apart.labels.items()
+        if (others := [*filter(lambda each: each not in known, held)])
+    }
     if unseen:
-        told = [f"{label} ({count})" for label, count in Counter(unseen.values()).most_common()]
+        counts = Counter(label for others in unseen.values() for label in others)
+        told = [f"{label} ({count})" for label, count in counts.most_common()]
         rows = [apart.rows[index].where for index in islice(unseen, MOST_ROWS)]
         apart.faulty.update(unseen)
         problems.add(

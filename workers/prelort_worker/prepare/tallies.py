@@ -20,25 +20,25 @@ def sum_parts(numbers: Numbers, sizes: Numbers) -> Numbers:
     return sums[ends] - sums[ends - sizes]
 
 
-def tally_labels(labels: Sequence[str], held: Iterable[str | None], owners: Numbers, clients: int) -> Tally:
-    """`held`: the label of each training example, if it has one; `owners`: the index of its client."""
+def tally_labels(labels: Sequence[str], held: Iterable[str], owners: Numbers, clients: int) -> Tally:
+    """`held`: the labels of all training examples; `owners`: the index of each one's client."""
     numbers = {label: number for number, label in enumerate(labels)}
-    keys = np.fromiter((-1 if label is None else numbers.get(label, -1) for label in held), np.int64, len(owners))
+    keys = np.fromiter((numbers.get(label, -1) for label in held), np.int64, len(owners))
     pairs, counts = np.unique((owners * len(labels) + keys)[keys >= 0], return_counts=True)
     of, kept = np.divmod(pairs, max(1, len(labels)))
     return tally(np.bincount(of, minlength=clients), kept, counts)
 
 
-def tally_mix(held: Iterable[str | None], owners: Numbers, clients: int) -> tuple[Tally, list[str]]:
+def tally_mix(held: Iterable[str], owners: Numbers, clients: int) -> tuple[Tally, list[str]]:
     """
-    Counts the values, shortened, of each client's training examples, and returns the values. The most frequent come
-    first, ties in the order of the examples; the rest of a long list is counted as `others`.
+    Counts the values, shortened, that each client's training examples hold, and returns the values. The most frequent
+    come first, ties in the order of the examples; the rest of a long list is counted as `others`.
     """
     numbers: dict[str, int] = {}
-    codes = (-1 if value is None else numbers.setdefault(value[:_VALUE_LENGTH], len(numbers)) for value in held)
+    codes = (numbers.setdefault(value[:_VALUE_LENGTH], len(numbers)) for value in held)
     keys = np.fromiter(codes, np.int64, len(owners))
     n_values = max(1, len(numbers))
-    pairs, first, counts = np.unique((owners * n_values + keys)[keys >= 0], return_index=True, return_counts=True)
+    pairs, first, counts = np.unique(owners * n_values + keys, return_index=True, return_counts=True)
     of, keys = np.divmod(pairs, n_values)
     order = np.lexsort((first, -counts, of))
     of, keys, counts = of[order], keys[order], counts[order]

@@ -72,6 +72,48 @@ def category(row: Row, column: str, option: str) -> str:
     return column_text(row, column, option)
 
 
+def categories(row: Row, column: str, option: str, separator: str) -> tuple[str, ...]:
+    """The texts of a column that holds several, as a list or separated; each once, sorted. An empty cell has none."""
+    value = column_value(row, column, option)
+    where = f"{row.where}: column {column!r} ({option})"
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        require_legal(value, where)
+        if value.strip().startswith("[") and value.strip().endswith("]"):
+            raise InputError(
+                f"{where} is {_show(value)}, a list written as text; expected labels separated by {separator!r} "
+                "(data.label_separator), or a JSON list in a JSONL file"
+            )
+        value = [each.strip() for each in value.split(separator)]
+    if not isinstance(value, list):
+        raise InputError(f"{where} is {_show(value)}; expected a list of labels, or text")
+    for each in value:
+        if not isinstance(each, str | int) or isinstance(each, bool) or _missing(each) is not None:
+            raise InputError(f"{where} is {_show(row.columns.get(column, value))}, with a label that is {_show(each)}")
+        if isinstance(each, str):
+            require_legal(each, where)
+    return tuple(sorted({each if isinstance(each, str) else json.dumps(each) for each in value}))
+
+
+def number(row: Row, column: str, option: str) -> float:
+    """A column's finite number, or text that is one."""
+    value = column_value(row, column, option)
+    found = None
+    if (isinstance(value, int | float) and not isinstance(value, bool)) or (
+        isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    ):
+        found = float(value)
+    if found is None or not abs(found) <= _LARGEST:
+        raise InputError(f"{row.where}: column {column!r} ({option}) is {_show(value)}; expected a number")
+    return found
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Of float32, which examples hold.
+_LARGEST = 3.4028234e38
+
+
 def _missing(value: Any) -> str | None:
     if value is None:
         return "null"

@@ -26,6 +26,14 @@ def find_task(model: ModelSpec, device: torch.device) -> Task:
 
         return Seq2SeqLm(model, device)
     if model.task == "sequence-classification":
+        if model.problem_type == "multi_label_classification":
+            from .multi_label import MultiLabelClassification
+
+            return MultiLabelClassification(model, device)
+        if model.problem_type == "regression":
+            from .regression import SequenceRegression
+
+            return SequenceRegression(model, device)
         from .sequence_classification import SequenceClassification
 
         return SequenceClassification(model, device)

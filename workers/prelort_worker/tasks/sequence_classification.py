@@ -1,6 +1,7 @@
-"""Predicts a label for a text."""
+"""Predicts a label for a text; multi_label.py predicts sets of labels, regression.py numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +13,21 @@ from ..models import MeanPooledClassifier, load_pretrained
 from ..prepared_dataset import Example
 from ..rows.row import Row
 from ..rows.templates import fill
+from ..wire.generation_messages import Likelihood
 from ..wire.specs import DataSpec
 from .question import Prompt, Question, alone, fill_from
 from .task import Batch, Progress
 from .text import BATCH, TextTask, set_tokens
+
+# Labels told of an answer.
+_TOLD = 3
+
+
+@dataclass(frozen=True)
+class Reply:
+    text: str
+    # None: the answer is no label.
+    labels: list[Likelihood] | None
 
 
 class SequenceClassification(TextTask):
@@ -38,20 +50,28 @@ class SequenceClassification(TextTask):
                 examples.append(
                     {
                         "input_ids": torch.tensor(kept, dtype=torch.int32),
-                        "labels": torch.tensor(numbers[self.label(row, data) or ""]),
+                        "labels": self.target(row, data, numbers),
                         "truncated": torch.tensor(len(kept) < len(tokens)),
                     }
                 )
         faults.raise_any(len(rows))
         return examples
 
-    def build_model(self, on_meta: bool = False) -> nn.Module:
+    def target(self, row: Row, data: DataSpec, numbers: Mapping[str, int]) -> Tensor:
+        """`labels` of the row's example; `numbers`: each label's."""
+        return torch.tensor(numbers[self.label(row, data) or ""])
+
+    def head_config(self) -> dict[str, Any]:
+        """What the model's configuration says of its head."""
         names = dict(enumerate(self.labels))
-        config = {
+        return {
             "num_labels": len(self.labels),
             "id2label": names,
             "label2id": {name: index for index, name in names.items()},
         }
+
+    def build_model(self, on_meta: bool = False) -> nn.Module:
+        config = self.head_config()
         if self.model.pooling == "mean":
             base = MeanPooledClassifier.load(self.model, self.device, on_meta, **config)
         else:
@@ -73,8 +93,21 @@ class SequenceClassification(TextTask):
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         return {**super().collate(examples), "labels": torch.stack([example["labels"] for example in examples])}
 
-    def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor] | None:
         return outputs.logits.argmax(-1), batch["labels"]
 
-    def confidences(self, outputs: Any, batch: Batch) -> Tensor:
+    def confidences(self, outputs: Any, batch: Batch) -> Tensor | None:
         return outputs.logits.float().softmax(-1).amax(-1)
+
+    def reply(self, logits: Tensor) -> Reply:
+        """The answer to a user's text, by its logits [labels]: the likeliest label."""
+        likely = self.likeliest(logits.softmax(-1))
+        return Reply(likely[0].label, likely)
+
+    def likeliest(self, probabilities: Tensor) -> list[Likelihood]:
+        """The first few labels, the likeliest first."""
+        found = probabilities.topk(min(_TOLD, len(self.labels)))
+        return [
+            Likelihood(self.labels[index], value)
+            for value, index in zip(found.values.tolist(), found.indices.tolist(), strict=True)
+        ]

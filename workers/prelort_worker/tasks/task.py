@@ -33,6 +33,8 @@ class Task:
     peft_type: ClassVar[str | None] = None
     # Modules trained in full if the config names none, such as a new classifier's head.
     heads: ClassVar[tuple[str, ...]] = ()
+    # Whether `data.label` names labels, of which there must be at least two.
+    learns_labels: ClassVar[bool] = True
     # Names in a batch that are not passed to the model.
     targets: ClassVar[tuple[str, ...]] = ("labels",)
 
@@ -65,8 +67,13 @@ class Task:
         return read_rows(path, split, data.subset)
 
     def label(self, row: Row, data: DataSpec) -> str | None:
-        """The example's label, if the task has labels: they are counted, and partitions may use them."""
+        """The example's label, if the task has labels: they are counted in each client's data."""
         return category(row, data.label, "data.label") if data.label else None
+
+    def labels_of(self, row: Row, data: DataSpec) -> tuple[str, ...]:
+        """All labels of an example, each once; of a task whose examples may have several."""
+        label = self.label(row, data)
+        return () if label is None else (label,)
 
     def check(self, data: DataSpec, problems: Problems) -> None:
         """Adds problems that are known before reading rows, such as a tokenizer without a required feature."""
@@ -134,6 +141,17 @@ class Task:
 
     def confidences(self, outputs: Any, batch: Batch) -> Tensor | None:
         """The probability [examples] of each predicted label, for the calibration error; None if it is not known."""
+        return None
+
+    def positives(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
+        """
+        Of each example [examples] how many of its labels, entities or the like were rightly predicted, how many were
+        predicted, and how many it has: for precision, recall and F1 over all examples (micro). None without such.
+        """
+        return None
+
+    def estimates(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Predicted and true numbers, both [examples], for RMSE, MAE, R² and Pearson's r; None without numbers."""
         return None
 
     def metrics(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:

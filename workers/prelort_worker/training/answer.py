@@ -16,16 +16,12 @@ from ..seeds import derive
 from ..tasks.question import Prompt, Question
 from ..tasks.sequence_classification import SequenceClassification
 from ..tasks.text import GenerativeTask, TextTask
-from ..wire.generation_messages import Answered, Generate, Generated, Likelihood, Text, Turn
+from ..wire.generation_messages import Answered, Generate, Generated, Text, Turn
 from .batches import precision
 from .buffers import unchanged_buffers
 from .generate import continuation_of, decode, set_generation
 from .nested_lora import NestedLora, activate, check_largest, check_scale, write
 from .text_stream import TextStream
-
-# Labels told of a classifier's answer.
-_LABELS = 3
-
 
 # Sends a piece of an answer.
 Say = Callable[[Text], None]
@@ -166,9 +162,5 @@ def _classify(nested: NestedLora, task: SequenceClassification, r: int, prompt: 
     batch = TextTask.collate(task, [{"input_ids": prompt.tokens}])
     with precision(nested):
         outputs = task.forward(nested.model, {name: value.to(nested.device) for name, value in batch.items()})
-    found = outputs.logits[0].float().softmax(-1).topk(min(_LABELS, len(task.labels)))
-    labels = [
-        Likelihood(task.labels[index], value)
-        for value, index in zip(found.values.tolist(), found.indices.tolist(), strict=True)
-    ]
-    return Answered(r, labels[0].label, 0, "stop", 0.0, labels)
+    reply = task.reply(outputs.logits[0].float())
+    return Answered(r, reply.text, 0, "stop", 0.0, reply.labels)

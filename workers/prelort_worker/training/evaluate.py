@@ -58,7 +58,7 @@ def evaluate_tier(
         outputs, losses = forward(nested, batch)
         kept.column("loss", places, _summed(losses, places))
         kept.column("targets", places, _targets(nested, batch))
-        for name, values in _answers(nested, outputs, batch):
+        for name, values in _columns(nested.task, outputs, batch):
             kept.column(name, places, values)
         for name, values in nested.task.metrics(outputs, batch.tensors).items():
             kept.metric(name, places, values)
@@ -94,10 +94,16 @@ def _targets(nested: NestedLora, batch: Batch) -> Tensor:
     return torch.tensor(counts)
 
 
-def _answers(nested: NestedLora, outputs: Any, batch: Batch) -> Iterator[tuple[ExampleColumn, Tensor]]:
-    if (labels := nested.task.answers(outputs, batch.tensors)) is None:
-        return
-    yield "predicted", labels[0]
-    yield "actual", labels[1]
-    if (confidences := nested.task.confidences(outputs, batch.tensors)) is not None:
-        yield "confidence", confidences
+def _columns(task: Task, outputs: Any, batch: Batch) -> Iterator[tuple[ExampleColumn, Tensor]]:
+    if (labels := task.answers(outputs, batch.tensors)) is not None:
+        yield "predicted", labels[0]
+        yield "actual", labels[1]
+        if (confidences := task.confidences(outputs, batch.tensors)) is not None:
+            yield "confidence", confidences
+    if (positives := task.positives(outputs, batch.tensors)) is not None:
+        yield "true_positives", positives[0]
+        yield "predicted_positives", positives[1]
+        yield "actual_positives", positives[2]
+    if (numbers := task.estimates(outputs, batch.tensors)) is not None:
+        yield "predicted_value", numbers[0]
+        yield "actual_value", numbers[1]

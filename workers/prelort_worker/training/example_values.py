@@ -14,7 +14,18 @@ from ..wire.messages import ExampleColumn
 
 _NAN = float("nan")
 # Of every tier, from the columns.
-_COMPUTED = ("loss", "perplexity", "bits_per_byte", "accuracy", "macro_f1", "ece", "rouge_l")
+_OF_HOOKS = {
+    "answers() and confidences()": ("accuracy", "macro_f1", "ece"),
+    "positives()": ("precision", "recall", "f1"),
+    "estimates()": ("rmse", "mae", "r2", "pearson"),
+}
+_COMPUTED = (
+    "loss",
+    "perplexity",
+    "bits_per_byte",
+    "rouge_l",
+    *(name for names in _OF_HOOKS.values() for name in names),
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Kept:
         if name in _COMPUTED:
             raise InputError(
                 f"metrics(): expected names other than {', '.join(_COMPUTED)}, which prelort computes, got {name}; "
-                "accuracy, macro_f1 and ece are those of answers() and confidences()",
+                + "; ".join(f"{', '.join(names)} are those of {hook}" for hook, names in _OF_HOOKS.items()),
                 "model.task",
             )
         _put(self._metrics.setdefault(name, self._empty()), f"metric {name}", places, values)

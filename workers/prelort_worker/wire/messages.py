@@ -13,14 +13,27 @@ from .launcher_messages import Exited, Kill, Launch, Placed, Waiting
 from .specs import DataSpec, FitSpec, LoraSpec, ModelSpec
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 14
+PROTOCOL_VERSION = 15
 
 Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the
 # memory of another worker could not be read; anything else.
 ErrorKind: TypeAlias = Literal["input", "cancelled", "unprepared", "unshared", "failed"]
 # What is told of each example, see src/protocol/README.md; the first two always.
-ExampleColumn: TypeAlias = Literal["loss", "targets", "bytes", "predicted", "actual", "confidence", "rouge_l"]
+ExampleColumn: TypeAlias = Literal[
+    "loss",
+    "targets",
+    "bytes",
+    "predicted",
+    "actual",
+    "confidence",
+    "true_positives",
+    "predicted_positives",
+    "actual_positives",
+    "predicted_value",
+    "actual_value",
+    "rouge_l",
+]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 

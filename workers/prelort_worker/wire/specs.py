@@ -23,6 +23,8 @@ class ModelSpec:
     quantization: Literal["8bit", "4bit"] | None
     # Whether to run the model repository's own code.
     trust_remote_code: bool
+    # As transformers names what a classifier's head predicts; None: one label.
+    problem_type: Literal["multi_label_classification", "regression"] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class DataSpec:
     # None: the partition decides.
     clients: Positive | None
     partition: PartitionSpec
+    # Between the labels of one cell of text; None: ";".
+    label_separator: str | None = None
 
 
 @dataclass(frozen=True)
