@@ -13,7 +13,8 @@ export type { MeasuredTier, Measurement, Prediction, Slots } from "./planning/me
 export { type Plan, type PlannedClient, type PlanOptions, plan } from "./planning/plan.ts";
 export { type ExportOptions, exportRun } from "./artifacts/export-run.ts";
 export type { RunResult } from "./server/result.ts";
-export type { Saved, SaveOptions } from "./artifacts/save-trained.ts";
+export type { Made, Saved, SaveOptions } from "./artifacts/save-trained.ts";
+export { cardFiles, type CardOptions } from "./report/model-card.ts";
 export type { StoredDtype } from "./artifacts/peft-folder.ts";
 export {
   type AdapterReadyEvent,

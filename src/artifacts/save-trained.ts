@@ -9,6 +9,7 @@ import { packageVersion } from "../installation.ts";
 import { type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
 import { writeMergedFolder } from "./merged-model-folder.ts";
 import { placeFolder } from "./atomic-folder.ts";
+import { writeDurably } from "../records/durable-file.ts";
 
 /** The result of a round, with everything needed to export it. */
 export interface Trained {
@@ -42,18 +43,24 @@ export interface SaveOptions {
   readonly dtype?: StoredDtype | undefined;
   /** Replace an earlier export. */
   readonly overwrite?: boolean | undefined;
+  /** Further files of the folder, by name, such as those of `modelCard`. */
+  readonly files?: ((made: Made) => Promise<Readonly<Record<string, string>>>) | undefined;
   /** Stops the export, which then leaves no files. */
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface Saved {
-  /** Absolute path. */
-  readonly directory: string;
+/** What an export holds. */
+export interface Made {
   readonly run: string;
   readonly round: number;
   readonly r: number;
   readonly merged: boolean;
   readonly dtype: StoredDtype;
+}
+
+export interface Saved extends Made {
+  /** Absolute path. */
+  readonly directory: string;
   /** What the user should know: loaders that do not take the export, tied weights that were separated. */
   readonly remarks: readonly string[];
 }
@@ -73,6 +80,7 @@ export async function saveTrained(trained: Trained, directory: string, options: 
     overwrite,
     record,
     async fill(folder) {
+      for (const [name, text] of Object.entries((await options.files?.(made)) ?? {})) await writeDurably(path.join(folder, name), text);
       if (merge) {
         const isWhole = options.r === undefined && trained.global.merged !== undefined;
         const adapter = isWhole ? trained.global : prefix(trained.presented, layout, r);

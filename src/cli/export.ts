@@ -3,7 +3,9 @@ import { Command, Option } from "commander";
 import type { StoredDtype } from "../artifacts/peft-folder.ts";
 import { visibleIn } from "../report/visible.ts";
 import { exportRun } from "../artifacts/export-run.ts";
-import type { Saved } from "../artifacts/save-trained.ts";
+import type { Made, Saved } from "../artifacts/save-trained.ts";
+import { argumentError } from "../errors.ts";
+import { cardFiles } from "../report/model-card.ts";
 import { roundName, wholeNumber } from "./arguments.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
@@ -14,6 +16,9 @@ interface ExportOptions {
   readonly merge: boolean;
   readonly dtype?: StoredDtype;
   readonly out?: string;
+  readonly card: boolean;
+  readonly license?: string;
+  readonly dataLicense?: string;
   readonly overwrite: boolean;
   readonly python?: string;
   readonly taskFolder?: string;
@@ -34,6 +39,9 @@ export function exportCommand(): Command {
         "f16",
       ]),
     )
+    .option("--card", "add a model card (README.md) and prelort.config.json, to share the export", false)
+    .option("--license <id>", "with --card: licence of the export, as the Hugging Face hub names it, such as apache-2.0")
+    .option("--data-license <id>", "with --card: licence of the data")
     .option("--out <folder>", "folder to create; default: named after run and rank, in the working directory")
     .option("--overwrite", "replace what an earlier export wrote there", false)
     .option("--python <path>", "with --merge: Python interpreter; default: the run's")
@@ -48,7 +56,11 @@ export function exportCommand(): Command {
 async function run(directory: string, options: ExportOptions): Promise<void> {
   const interrupt = onInterrupt(complain);
   try {
-    const saved = await exportRun(directory, { ...options, signal: interrupt.signal });
+    const { card, license, dataLicense, ...rest } = options;
+    if (!card && (license !== undefined || dataLicense !== undefined))
+      throw argumentError(license === undefined ? "data-license" : "license", "needs --card, which tells it");
+    const files = card ? (made: Made) => cardFiles(directory, made, { license, dataLicense }) : undefined;
+    const saved = await exportRun(directory, { ...rest, files, signal: interrupt.signal });
     print(describe(visibleIn(saved)).join("\n"));
   } finally {
     interrupt.dispose();

@@ -18,7 +18,17 @@ export interface RecordedRun {
 }
 
 const reportedRecord = runRecord
-  .pick({ name: true, prelort: true, method: true, versions: true, labels: true, eval_examples: true, clients: true, layout: true })
+  .pick({
+    name: true,
+    prelort: true,
+    method: true,
+    doubts: true,
+    versions: true,
+    labels: true,
+    eval_examples: true,
+    clients: true,
+    layout: true,
+  })
   .extend({
     config: z.looseObject({
       rounds: count,

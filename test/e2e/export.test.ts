@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { parse } from "yaml";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import {
   federate,
@@ -13,11 +14,13 @@ import {
   verifyRun,
 } from "../../src/index.ts";
 import { writeAdapterFolder } from "../../src/artifacts/peft-folder.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { decodeSafetensors } from "../../src/tensor/safetensors.ts";
 import { readSource } from "../../src/artifacts/init-source.ts";
 import { readTrained } from "../../src/artifacts/load-trained.ts";
 import { startFrom } from "../../src/artifacts/init-adapter.ts";
 import { initialAdapter } from "../../src/adapter/initialise.ts";
-import { cli, readLines, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { cli, python, readLines, root, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
 import { exportLoader } from "../support/export-loader.ts";
 import { PATIENCE_MS } from "../support/patience.ts";
 import { onPool, sharedWorkers } from "../support/shared-workers.ts";
@@ -82,6 +85,58 @@ test("a language model is exported as a PEFT adapter, merged at that rank, and m
   expect(whole["all"]).toBeLessThan(1e-5);
   // What the SVD at rank 3 leaves out.
   expect(whole["three"]).toBeGreaterThan(1e-4);
+});
+
+test("a card tells what an export is, holds no path of this machine, and its code loads the adapter and cuts it", async () => {
+  exported("classifier", "--out", "shared", "--card", "--license", "apache-2.0");
+  exported("classifier", "--out", "four", "--r", "4");
+  const card = readFileSync(at("shared/README.md"), "utf8");
+  const front = parse(card.split("---\n")[1] ?? "") as unknown;
+  expect(front).toMatchObject({ license: "apache-2.0", library_name: "peft", pipeline_tag: "text-classification" });
+  const last = classifier.metrics.at(-1)!;
+  for (const { r, accuracy, intervals } of last.byTier) {
+    const [low, high] = Object.values(intervals!.find(({ name }) => name === "accuracy")!).slice(1) as number[];
+    const shown = [accuracy!, low!, high!].map((share) => (100 * share).toFixed(1));
+    expect(card).toContain(`| ${r} | ${shown[0]} % (${shown[1]} % to ${shown[2]} %) |`);
+  }
+  expect(card).toMatch(/^- this adapter: apache-2\.0$/m);
+  expect(card).toMatch(/^- the data, topics\.jsonl: not stated/m);
+  const text = readFileSync(at("shared/prelort.config.json"), "utf8");
+  expect(card + text).not.toContain(folder());
+  expect(card + text).not.toContain(path.dirname(tiny("tiny-bert")));
+  // The config, beside the data and the base, is the run's.
+  for (const name of ["tiny-bert", "topics.jsonl"]) cpSync(tiny(name), at("shared", name), { recursive: true });
+  const config = await loadConfig(at("shared/prelort.config.json"));
+  expect(config).toMatchObject({
+    name: "classifier",
+    rounds: 1,
+    model: { nameOrPath: at("shared/tiny-bert") },
+    fit: { localSteps: 6, lr: 0.02 },
+  });
+
+  const [load = "", cut = ""] = [...card.matchAll(/```python\n(.*?)```/gs)].map(([, code]) => code);
+  const filled = (code: string) =>
+    code
+      .replace("path/or/name of the base model", tiny("tiny-bert"))
+      .replace("path/or/name of this adapter", at("shared"))
+      .replace("path of this adapter", at("shared"));
+  const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
+  const told = "print(model.peft_config['default'].r, model.base_model.model.classifier.original_module.out_features, len(labels))";
+  const code = `${filled(load)}\n${filled(cut)}\n${told}\n`;
+  expect(execFileSync(python, ["-c", code], { cwd: folder(), env, encoding: "utf8" }).trim()).toBe("8 4 4");
+  const tensorsIn = (name: string) => decodeSafetensors(readFileSync(at(name, "adapter_model.safetensors"))).tensors;
+  expect(new Map(tensorsIn("smaller"))).toEqual(new Map(tensorsIn("four")));
+  const settingsIn = (name: string) => JSON.parse(readFileSync(at(name, "adapter_config.json"), "utf8")) as unknown;
+  expect(settingsIn("smaller")).toEqual(settingsIn("four"));
+});
+
+test("a licence without a card is refused", () => {
+  const { status, stderr } = spawnSync(process.execPath, [cli, "export", "classifier", "--license", "mit"], {
+    cwd: folder(),
+    encoding: "utf8",
+  });
+  expect([status, stderr]).toEqual([2, expect.stringMatching(/\blicense\b.*--card/)]);
+  expect(existsSync(at("classifier-r8"))).toBe(false);
 });
 
 test("a classifier's head is trained, averaged and saved with its adapter", async () => {
