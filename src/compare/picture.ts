@@ -92,7 +92,6 @@ function panel(curves: readonly (readonly CurvePoint[])[], x: Plot.ScaleOptions,
   const values = curves.flatMap((points) => points.flatMap(({ y, low, high }) => [y, low, high])).filter(Number.isFinite);
   const [low, high] = extent(values) ?? [0, 0];
   const bounds = { least: Math.min(0, low), most: Math.max(100, high) };
-  const isAccuracy = measure.name === "accuracy";
   return {
     width: WIDTH - INDENT,
     height: PANEL_HEIGHT,
@@ -101,7 +100,7 @@ function panel(curves: readonly (readonly CurvePoint[])[], x: Plot.ScaleOptions,
     // By Plot's own style, a nested picture would take its size from the page.
     style: { background: "none", overflow: "visible", fontSize: "12px", height: `${PANEL_HEIGHT}px`, maxWidth: "none" },
     x: { ...x, ...(x.type === "point" ? { padding: 0.5 } : { insetLeft: inset, insetRight: inset }) },
-    y: { ...fitScale(values, isAccuracy ? bounds : undefined), label: isAccuracy ? "↑ accuracy, %" : "↑ loss, nats" },
+    y: { ...fitScale(values, measure.name === "accuracy" ? bounds : undefined), label: `↑ ${measure.label}` },
     marks: curves.flatMap((points, index) => {
       const dx = (index - (curves.length - 1) / 2) * shift;
       const { stroke, strokeDasharray, symbol } = styleOf(index);

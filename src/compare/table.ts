@@ -9,6 +9,10 @@ import { confidence, holm, type Interval, spread } from "./statistics.ts";
 export interface Measure {
   readonly name: "accuracy" | "loss";
   readonly better: "higher" | "lower";
+  /** What it is of, and its unit. */
+  readonly explained: string;
+  /** Of the axis. */
+  readonly label: string;
   /** From the metric to what is shown: 100 for accuracy in %. */
   readonly factor: number;
   readonly digits: number;
@@ -19,11 +23,14 @@ export interface Measure {
 }
 
 export function measureOf({ outcomes }: ComparisonResult): Measure {
-  const isClassifier = outcomes.some(({ byTier }) => byTier.some(({ accuracy }) => accuracy !== null));
-  return isClassifier
+  const has = (of: Measure["of"]) => outcomes.some(({ byTier }) => byTier.some((tier) => of(tier) !== null));
+  const isLanguage = has(({ perplexity }) => perplexity);
+  return has(({ accuracy }) => accuracy)
     ? {
         name: "accuracy",
         better: "higher",
+        explained: "Accuracy on held-out examples, %",
+        label: "accuracy, %",
         factor: 100,
         digits: 1,
         of: ({ accuracy }) => accuracy,
@@ -34,6 +41,8 @@ export function measureOf({ outcomes }: ComparisonResult): Measure {
     : {
         name: "loss",
         better: "lower",
+        explained: isLanguage ? "Loss on held-out answer tokens, nats (perplexity is its exponential)" : "Loss on held-out examples",
+        label: isLanguage ? "loss, nats" : "loss",
         factor: 1,
         digits: 3,
         of: ({ loss }) => loss,
@@ -72,11 +81,9 @@ export function comparisonMarkdown(result: ComparisonResult): string {
   return `${parts.join("\n\n")}\n`;
 }
 
-function explain({ name }: Measure): string {
-  const unit =
-    name === "accuracy" ? "Accuracy on held-out examples, %" : "Loss on held-out answer tokens, nats (perplexity is its exponential)";
+function explain({ name, explained }: Measure): string {
   return (
-    `${unit}: mean ± standard deviation over the seeds, at each tier. *area*: under the rank–${name} curve over log₂ rank, divided by its ` +
+    `${explained}: mean ± standard deviation over the seeds, at each tier. *area*: under the rank–${name} curve over log₂ rank, divided by its ` +
     "width. *worst*: of the tiers. *own*: mean over the clients, each at its own rank on held-out examples of its own. *down*, *up*: " +
     "bytes of tensors that were moved."
   );

@@ -44,12 +44,12 @@ def written(folder: Path, kind: str) -> str:
     return str(path)
 
 
-def specs(tiny: Path, path: str, kind: str, **changes: Any) -> tuple[ModelSpec, DataSpec]:
+def specs(tiny: Path, path: str, kind: str | None, **changes: Any) -> tuple[ModelSpec, DataSpec]:
     model = model_spec(tiny, "sequence-classification", problem_type=kind)
     return model, data_spec(tiny, "sequence-classification", path=path, label="held", **changes)
 
 
-def prepared(tiny: Path, folder: Path, path: str, kind: str, **changes: Any) -> Told:
+def prepared(tiny: Path, folder: Path, path: str, kind: str | None, **changes: Any) -> Told:
     model, data = specs(tiny, path, kind, **changes)
     return prepare(Prepare("p", 1, SEED, model, LORA, data, str(folder / "cache")), CPU, quiet)
 
@@ -145,6 +145,21 @@ def test_what_is_no_label_or_number_is_refused_with_its_line(tiny: Path, tmp_pat
     assert "held.csv:3" in str(refused.value)
     assert BAD[kind][cell] in str(refused.value)
     assert refused.value.problems[0][0] == "data.label"
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("", KINDS[0]), ("a", None)])
+def test_too_few_labels_are_refused(tiny: Path, tmp_path: Path, cell: str, kind: str | None):
+    path = csv(tmp_path, [cell or '""'] * 20)
+    expected = (
+        "expected at least one label in .*, got none" if kind else "expected at least two labels in .*, got a alone"
+    )
+    with pytest.raises(InputError, match=expected):
+        prepared(tiny, tmp_path, path, kind, eval_examples=0, clients=1)
+
+
+def test_one_label_that_some_texts_have_is_enough_for_sets(tiny: Path, tmp_path: Path):
+    found = prepared(tiny, tmp_path, csv(tmp_path, ["a", '""'] * 10), KINDS[0], eval_examples=0, clients=1)
+    assert (found.labels, found.clients[0].label_counts) == (["a"], [10])
 
 
 def test_labels_that_only_the_evaluation_data_has_are_refused(tiny: Path, tmp_path: Path):

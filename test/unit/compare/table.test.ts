@@ -35,6 +35,15 @@ describe("the table of a comparison", () => {
     expect(comparisonMarkdown({ ...result, budgets: ["compute"] })).not.toContain("## Equal rounds");
   });
 
+  it("says of what the loss is: of answer tokens in a language model, else of examples", () => {
+    const withPerplexity = (perplexity: number | null) => ({
+      ...result,
+      outcomes: result.outcomes.map((outcome) => ({ ...outcome, byTier: outcome.byTier.map((tier) => ({ ...tier, perplexity })) })),
+    });
+    expect(comparisonMarkdown(withPerplexity(3))).toContain("Loss on held-out answer tokens, nats (perplexity");
+    expect(comparisonMarkdown(withPerplexity(null))).toContain("Loss on held-out examples: mean ±");
+  });
+
   it("lists failed runs with the first line of their errors", () => {
     expect(equalCompute).toContain("- costly.seed-2: it diverged\n");
     expect(equalCompute).not.toContain("and more");

@@ -95,12 +95,13 @@ def _labels(*checked: CheckedRows | None) -> list[str]:
 def _check_labels(
     task: Task, data: DataSpec, own: CheckedRows | None, apart: CheckedRows | None, problems: Problems
 ) -> None:
-    if data.label is None or own is None or len(own.labels) < len(own.rows) or not task.learns_labels:
+    if data.label is None or own is None or len(own.labels) < len(own.rows) or task.fewest_labels == 0:
         return
     labels = _labels(own)
-    if len(labels) < 2:
-        there = ", ".join(labels) or "none"
-        problems.add("data.label", f"expected at least two labels in {data.path}, got {there} alone")
+    if len(labels) < task.fewest_labels:
+        least = "one label" if task.fewest_labels == 1 else "two labels"
+        there = f"{', '.join(labels)} alone" if labels else "none"
+        problems.add("data.label", f"expected at least {least} in {data.path}, got {there}")
     if apart is None:
         return
     known = set(labels)

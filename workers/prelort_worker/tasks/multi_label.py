@@ -1,7 +1,7 @@
 """Predicts any number of labels for a text: transformers' multi_label_classification."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from .task import Batch
 
 class MultiLabelClassification(SequenceClassification):
     """A label is predicted where its probability, by a sigmoid of its own, is above one half."""
+
+    fewest_labels: ClassVar[int] = 1
 
     def labels_of(self, row: Row, data: DataSpec) -> tuple[str, ...]:
         return categories(row, data.label or "", "data.label", data.label_separator or ";")

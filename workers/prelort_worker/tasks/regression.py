@@ -16,7 +16,7 @@ from .task import Batch
 class SequenceRegression(SequenceClassification):
     """The loss is the squared error; numbers are learned as they are, so scale large ones before."""
 
-    learns_labels: ClassVar[bool] = False
+    fewest_labels: ClassVar[int] = 0
 
     def labels_of(self, row: Row, data: DataSpec) -> tuple[str, ...]:
         number(row, data.label or "", "data.label")

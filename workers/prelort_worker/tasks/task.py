@@ -33,8 +33,8 @@ class Task:
     peft_type: ClassVar[str | None] = None
     # Modules trained in full if the config names none, such as a new classifier's head.
     heads: ClassVar[tuple[str, ...]] = ()
-    # Whether `data.label` names labels, of which there must be at least two.
-    learns_labels: ClassVar[bool] = True
+    # The fewest labels that `data.label` may have.
+    fewest_labels: ClassVar[int] = 2
     # Names in a batch that are not passed to the model.
     targets: ClassVar[tuple[str, ...]] = ("labels",)
 
