@@ -30,7 +30,7 @@ const method = z.strictObject({
     .record(z.string(), z.unknown())
     .default({})
     .describe(
-      "Keys of the setting that this method changes, spelled as for --set: { fit.objective: none }. Paths are relative to this file. A method that sets fit.lr keeps it: it is neither tuned nor given its family's.",
+      "Keys of the setting that this method changes, spelled as for --set: { fit.objective: none }. null removes a key (of fit.full_weight, it is the value). Paths are relative to this file. A method that sets fit.lr keeps it: it is neither tuned nor given its family's.",
     ),
 });
 
@@ -123,10 +123,11 @@ export async function loadComparison(file: string): Promise<Comparison> {
   return { ...value, setting: path.resolve(folder, value.setting), methods };
 }
 
-/** A method's changes to the setting, as `--set` would make them; JSON is valid YAML. */
+/** A method's changes to the setting, as `--set` would make them; JSON is valid YAML. Null removes a key, unless it means something. */
 export function assignments({ set, writtenAt }: ComparisonMethod): readonly Assignment[] {
   return Object.entries(set).map(([key, value]) => {
-    const assignment = `${toSnake(key)}=${JSON.stringify(snakeKeys(value))}`;
+    const isRemoved = value === null && toSnake(key) !== "fit.full_weight";
+    const assignment = `${toSnake(key)}=${isRemoved ? "" : JSON.stringify(snakeKeys(value))}`;
     return { option: "--set", assignment, writtenAt: writtenAt?.[key] };
   });
 }

@@ -47,6 +47,14 @@ describe("a comparison's file", () => {
     ]);
   });
 
+  it("removes a key that the setting has where a method gives it null, but for the weight that null stands for", () => {
+    const set = { "strategy.server_optimizer": null, "fit.full_weight": null };
+    expect(assignments({ name: "plain", family: "all", set }).map(({ assignment }) => assignment)).toEqual([
+      "strategy.server_optimizer=",
+      "fit.full_weight=null",
+    ]);
+  });
+
   it("reports everything that is wrong together, with its line", async () => {
     const wrong = good
       .replace("[1, 2]", "[1, 1, 9]")
