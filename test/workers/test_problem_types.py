@@ -102,7 +102,7 @@ def test_an_example_has_a_one_for_each_of_its_labels(tiny: Path, tmp_path: Path)
 
 
 def test_a_cell_of_text_holds_labels_between_separators(tiny: Path, tmp_path: Path):
-    cells = ["a;b", "b", "", " b ; a ;a"] * 10
+    cells = ["a;b", "b", "  ", " b ; a ;a"] * 10
     found = prepared(tiny, tmp_path, csv(tmp_path, cells), KINDS[0], eval_examples=0, clients=1)
     assert (found.labels, found.clients[0].label_counts) == (["a", "b"], [20, 30])
     cells = [cell.replace(";", "|") for cell in cells]
@@ -130,6 +130,7 @@ BAD = {
         "": '""; expected a number',
         "nan": '"nan"; expected a number',
         "inf": '"inf"; expected a number',
+        "1" * 400: "expected a number",
         "1e39": '"1e39"; expected a number',
         "1_000": '"1_000"; expected a number',
     },
@@ -160,6 +161,13 @@ def test_too_few_labels_are_refused(tiny: Path, tmp_path: Path, cell: str, kind:
 def test_one_label_that_some_texts_have_is_enough_for_sets(tiny: Path, tmp_path: Path):
     found = prepared(tiny, tmp_path, csv(tmp_path, ["a", '""'] * 10), KINDS[0], eval_examples=0, clients=1)
     assert (found.labels, found.clients[0].label_counts) == (["a"], [10])
+
+
+def test_a_whole_number_that_no_float_holds_is_refused(tiny: Path, tmp_path: Path):
+    path = tmp_path / "held.jsonl"
+    path.write_text("".join(f'{{"text": "kind", "held": {held}}}\n' for held in [1, 10**400, *[2] * 20]))
+    with pytest.raises(InputError, match=r"held\.jsonl:2.*expected a number"):
+        prepared(tiny, tmp_path, str(path), KINDS[1], eval_examples=0, clients=1)
 
 
 def test_labels_that_only_the_evaluation_data_has_are_refused(tiny: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
 from string import Formatter
@@ -76,7 +77,7 @@ def categories(row: Row, column: str, option: str, separator: str) -> tuple[str,
     """The texts of a column that holds several, as a list or separated; each once, sorted. An empty cell has none."""
     value = column_value(row, column, option)
     where = f"{row.where}: column {column!r} ({option})"
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         return ()
     if isinstance(value, str):
         require_legal(value, where)
@@ -103,7 +104,8 @@ def number(row: Row, column: str, option: str) -> float:
     if (isinstance(value, int | float) and not isinstance(value, bool)) or (
         isinstance(value, str) and _NUMBER.fullmatch(value.strip())
     ):
-        found = float(value)
+        with suppress(OverflowError):  # of an integer
+            found = float(value)
     if found is None or not abs(found) <= _LARGEST:
         raise InputError(f"{row.where}: column {column!r} ({option}) is {_show(value)}; expected a number")
     return found
