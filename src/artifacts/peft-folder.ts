@@ -16,6 +16,8 @@ export type StoredDtype = "f32" | "bf16" | "f16";
 
 export interface AdapterFolder {
   readonly config: Pick<RunConfig, "model" | "lora">;
+  /** What the folder calls the base model. By default what the config does. */
+  readonly base?: string | undefined;
   readonly peft: PeftIdentity;
   readonly layout: AdapterLayout;
   /** Without merged components. */
@@ -32,10 +34,9 @@ export function adapterFolders(folder: string, tiers: readonly number[]): readon
 /** Writes the rank-r prefix of an adapter in PEFT's format; returns the names of its tensors. */
 export async function writeAdapterFolder(
   folder: string,
-  { config, peft, layout, adapter, r, dtype }: AdapterFolder,
+  { config: { lora, model }, base = baseName(model), peft, layout, adapter, r, dtype }: AdapterFolder,
 ): Promise<readonly string[]> {
-  const { lora, model } = config;
-  const settings = adapterConfig({ layout, r, lora, baseModel: resolveReference(model.nameOrPath, "model.nameOrPath"), peft });
+  const settings = adapterConfig({ layout, r, lora, baseModel: base, peft });
   const tensors = new Map<string, StreamedTensor>();
   for (const [name, { shape, pieces }] of peftTensors(layout, adapter, r)) {
     const encoded = function* () {
@@ -46,6 +47,11 @@ export async function writeAdapterFolder(
   await writeDurably(path.join(folder, WEIGHTS), encodeRaw(tensors, { format: "pt" }));
   await writeDurably(path.join(folder, SETTINGS), `${JSON.stringify(settings, null, 2)}\n`);
   return [...tensors.keys()];
+}
+
+/** Name of a base model on the hub, or its folder. */
+export function baseName({ nameOrPath }: Pick<RunConfig["model"], "nameOrPath">): string {
+  return resolveReference(nameOrPath, "model.nameOrPath");
 }
 
 /** Whether a folder has both files of an adapter. */

@@ -6,7 +6,7 @@ import type { PeftIdentity } from "../adapter/peft.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { argumentError } from "../errors.ts";
 import { packageVersion } from "../installation.ts";
-import { type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
+import { baseName, type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
 import { writeMergedFolder } from "./merged-model-folder.ts";
 import { placeFolder } from "./atomic-folder.ts";
 import { writeDurably } from "../records/durable-file.ts";
@@ -43,6 +43,11 @@ export interface SaveOptions {
   readonly dtype?: StoredDtype | undefined;
   /** Replace an earlier export. */
   readonly overwrite?: boolean | undefined;
+  /**
+   * What `adapter_config.json` calls the base model, such as its name on the Hugging Face hub; by default what the run was given, a
+   * folder of this machine if it was one.
+   */
+  readonly baseModel?: string | undefined;
   /** Further files of the folder, by name, such as those of `modelCard`. */
   readonly files?: ((made: Made) => Promise<Readonly<Record<string, string>>>) | undefined;
   /** Stops the export, which then leaves no files. */
@@ -56,6 +61,8 @@ export interface Made {
   readonly r: number;
   readonly merged: boolean;
   readonly dtype: StoredDtype;
+  /** Name or folder of the base model. */
+  readonly base: string;
 }
 
 export interface Saved extends Made {
@@ -73,8 +80,19 @@ export async function saveTrained(trained: Trained, directory: string, options: 
   const dtype = options.dtype ?? (merge ? config.model.dtype : "f32");
   const target = path.resolve(directory);
   const isPooled = config.model.pooling === "mean";
-  const made = { run, round, r, merged: merge, dtype };
-  const record = { prelort: packageVersion(), ...made, scale: layout.scale, global_sha256: sha256, base_model: config.model.nameOrPath };
+  const name = options.baseModel ?? baseName(config.model);
+  const made = { run, round, r, merged: merge, dtype, base: name };
+  const record = {
+    prelort: packageVersion(),
+    run,
+    round,
+    r,
+    merged: merge,
+    dtype,
+    scale: layout.scale,
+    global_sha256: sha256,
+    base_model: options.baseModel ?? config.model.nameOrPath,
+  };
   const remarks = await placeFolder({
     target,
     overwrite,
@@ -87,7 +105,7 @@ export async function saveTrained(trained: Trained, directory: string, options: 
         const found = await writeMergedFolder(folder, { config, peft, base, layout, adapter, labels, dtype, signal });
         return isPooled ? [...found, loadedBy(directory)] : found;
       }
-      const tensors = await writeAdapterFolder(folder, { config, peft, layout, adapter: trained.presented, r, dtype });
+      const tensors = await writeAdapterFolder(folder, { config, base: name, peft, layout, adapter: trained.presented, r, dtype });
       return remarksOnLoaders({ r, modulesToSave: peft.modulesToSave, tensors, isPooled });
     },
   });

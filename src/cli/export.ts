@@ -16,6 +16,7 @@ interface ExportOptions {
   readonly merge: boolean;
   readonly dtype?: StoredDtype;
   readonly out?: string;
+  readonly baseModel?: string;
   readonly card: boolean;
   readonly license?: string;
   readonly dataLicense?: string;
@@ -39,6 +40,7 @@ export function exportCommand(): Command {
         "f16",
       ]),
     )
+    .option("--base-model <name>", "what adapter_config.json and the card call the base, such as its name on the Hugging Face hub")
     .option("--card", "add a model card (README.md) and prelort.config.json, to share the export", false)
     .option("--license <id>", "with --card: licence of the export, as the Hugging Face hub names it, such as apache-2.0")
     .option("--data-license <id>", "with --card: licence of the data")

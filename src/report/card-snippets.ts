@@ -1,3 +1,4 @@
+import path from "node:path";
 import type { Made } from "../artifacts/save-trained.ts";
 import type { RunRecord } from "../records/read-run.ts";
 
@@ -5,7 +6,7 @@ import type { RunRecord } from "../records/read-run.ts";
 
 /** How to load an export. */
 export function loadSnippet({ config, labels }: Pick<RunRecord, "config" | "labels">, made: Made): string {
-  const { name_or_path, task } = config.model;
+  const { task } = config.model;
   const isPooled = config.model["pooling"] === "mean";
   const type = config.model["problem_type"];
   const loader = isPooled ? "MeanPooledClassifier" : LOADERS[task];
@@ -18,7 +19,7 @@ export function loadSnippet({ config, labels }: Pick<RunRecord, "config" | "labe
     : "";
   if (made.merged) return python(`${imports}\n\nmodel = ${loader}.from_pretrained("path/or/name of this model")`);
   const from = isPooled ? "from_encoder" : "from_pretrained";
-  const base = name_or_path.startsWith("/") ? "path/or/name of the base model" : name_or_path.replace(/^prelort:/, "");
+  const base = path.isAbsolute(made.base) ? "path/or/name of the base model" : made.base;
   const named = labels.length > 0 ? `\nlabels = ${JSON.stringify(labels)}  # by number` : "";
   return python(
     `from peft import PeftModel\n${imports}\n\nbase = ${loader}.${from}("${base}"${heads})\nmodel = PeftModel.from_pretrained(base, "path/or/name of this adapter")${named}`,

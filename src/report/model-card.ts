@@ -36,8 +36,8 @@ export const CONFIG = "prelort.config.json";
 
 export function renderCard(run: RecordedRun, made: Made, { license, dataLicense }: CardOptions = {}): string {
   const { record, clients } = run;
-  const { model, data } = record.config;
-  const [base, source] = [localName(model.name_or_path), localName(data.path)];
+  const { data } = record.config;
+  const [base, source] = [localName(made.base), localName(data.path)];
   const metrics = run.rounds.find(({ round, byTier }) => round === made.round && byTier.length > 0);
   const kind = made.merged
     ? `A whole model: ${base} with a LoRA adapter of rank ${made.r} merged in`
@@ -67,7 +67,7 @@ function frontMatter(run: RecordedRun, made: Made, license: string | undefined):
   return {
     license: license ?? "unknown",
     library_name: made.merged ? "transformers" : "peft",
-    ...(isOnHub(model.name_or_path) ? { base_model: model.name_or_path } : {}),
+    ...(isOnHub(made.base) ? { base_model: made.base } : {}),
     ...(isOnHub(data.path) ? { datasets: [data.path] } : {}),
     ...(Object.hasOwn(PIPELINES, model.task) ? { pipeline_tag: PIPELINES[model.task] } : {}),
     tags: ["lora", "federated-learning", "prelort"],

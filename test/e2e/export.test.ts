@@ -88,11 +88,16 @@ test("a language model is exported as a PEFT adapter, merged at that rank, and m
 });
 
 test("a card tells what an export is, holds no path of this machine, and its code loads the adapter and cuts it", async () => {
-  exported("classifier", "--out", "shared", "--card", "--license", "apache-2.0");
+  exported("classifier", "--out", "shared", "--card", "--license", "apache-2.0", "--base-model", "org/tiny-bert");
   exported("classifier", "--out", "four", "--r", "4");
   const card = readFileSync(at("shared/README.md"), "utf8");
   const front = parse(card.split("---\n")[1] ?? "") as unknown;
-  expect(front).toMatchObject({ license: "apache-2.0", library_name: "peft", pipeline_tag: "text-classification" });
+  expect(front).toMatchObject({
+    license: "apache-2.0",
+    library_name: "peft",
+    base_model: "org/tiny-bert",
+    pipeline_tag: "text-classification",
+  });
   const last = classifier.metrics.at(-1)!;
   for (const { r, accuracy, intervals } of last.byTier) {
     const [low, high] = Object.values(intervals!.find(({ name }) => name === "accuracy")!).slice(1) as number[];
@@ -117,7 +122,7 @@ test("a card tells what an export is, holds no path of this machine, and its cod
   const [load = "", cut = ""] = [...card.matchAll(/```python\n(.*?)```/gs)].map(([, code]) => code);
   const filled = (code: string) =>
     code
-      .replace("path/or/name of the base model", tiny("tiny-bert"))
+      .replace("org/tiny-bert", tiny("tiny-bert"))
       .replace("path/or/name of this adapter", at("shared"))
       .replace("path of this adapter", at("shared"));
   const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
@@ -126,8 +131,8 @@ test("a card tells what an export is, holds no path of this machine, and its cod
   expect(execFileSync(python, ["-c", code], { cwd: folder(), env, encoding: "utf8" }).trim()).toBe("8 4 4");
   const tensorsIn = (name: string) => decodeSafetensors(readFileSync(at(name, "adapter_model.safetensors"))).tensors;
   expect(new Map(tensorsIn("smaller"))).toEqual(new Map(tensorsIn("four")));
-  const settingsIn = (name: string) => JSON.parse(readFileSync(at(name, "adapter_config.json"), "utf8")) as unknown;
-  expect(settingsIn("smaller")).toEqual(settingsIn("four"));
+  const settingsIn = (name: string) => JSON.parse(readFileSync(at(name, "adapter_config.json"), "utf8")) as object;
+  expect(settingsIn("smaller")).toEqual({ ...settingsIn("four"), base_model_name_or_path: "org/tiny-bert" });
 });
 
 test("a licence without a card is refused", () => {

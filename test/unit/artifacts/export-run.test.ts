@@ -31,7 +31,7 @@ const tensorsIn = (folder: string) => decodeSafetensors(readFileSync(path.join(f
 
 test("the last committed round is exported at the full rank, with lora_alpha = s·r", async () => {
   const { directory, ...saved } = await exportRun(run, { out: out("last") });
-  expect(saved).toEqual({ run: "tiny", round: 2, r: 4, merged: false, dtype: "f32", remarks: [] });
+  expect(saved).toEqual({ run: "tiny", round: 2, r: 4, merged: false, dtype: "f32", base: "some/base", remarks: [] });
   expect(configIn(directory)).toMatchObject({ r: 4, lora_alpha: 2.8, base_model_name_or_path: "some/base", modules_to_save: null });
   expect(new Map(tensorsIn(directory))).toEqual(wanted(rounds[2]!, 4));
 });
@@ -41,6 +41,11 @@ test("an earlier round and a rank that is not a tier are exported when asked for
   expect(configIn(directory)["r"]).toBe(3);
   expect(new Map(tensorsIn(directory))).toEqual(wanted(rounds[1]!, 3));
   expect(JSON.parse(readFileSync(path.join(directory, "prelort.json"), "utf8"))).toMatchObject({ run: "tiny", round: 1, r: 3, scale: 0.7 });
+});
+
+test("the base is called as asked for", async () => {
+  const { directory, base } = await exportRun(run, { baseModel: "org/on-the-hub", out: out("called") });
+  expect([base, configIn(directory)["base_model_name_or_path"]]).toEqual(["org/on-the-hub", "org/on-the-hub"]);
 });
 
 test.each([
