@@ -80,7 +80,6 @@ export const VALUES_ELSEWHERE: readonly Elsewhere[] = [
   { names: ["FedYogi"], here: "strategy.server_optimizer: { name: yogi }" },
   { names: ["FedProx"], here: "fit.proximal_mu" },
   { names: ["bfloat16"], here: "model.dtype: bf16" },
-  { names: ["float32", "fp32"], here: "model.dtype: f32" },
   { names: ["adamw_torch", "adamw_torch_fused", "adamw_hf"], here: "fit.optimizer: adamw" },
   { names: ["adamw_bnb_8bit", "paged_adamw_8bit"], here: "fit.optimizer: adamw_8bit" },
   { names: ["cosine_with_min_lr"], here: "fit.lr_schedule: cosine with fit.min_lr" },

@@ -4,7 +4,7 @@ import { PrelortError } from "../errors.ts";
 import { readMetrics, type RoundMetrics } from "./metrics.ts";
 import type { RecordedClients } from "./client-table.ts";
 import { readClients, readReadyRecord, runRecord } from "./run-record.ts";
-import { count } from "./schema.ts";
+import { count, names } from "./schema.ts";
 import { readTimings, type Timing } from "./timings.ts";
 
 /** What a report needs of a run directory. */
@@ -22,7 +22,6 @@ const reportedRecord = runRecord
     name: true,
     prelort: true,
     method: true,
-    doubts: true,
     versions: true,
     labels: true,
     eval_examples: true,
@@ -30,6 +29,7 @@ const reportedRecord = runRecord
     layout: true,
   })
   .extend({
+    doubts: names.default([]),
     config: z.looseObject({
       rounds: count,
       model: z.looseObject({ name_or_path: z.string(), task: z.string() }),

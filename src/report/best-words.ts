@@ -1,4 +1,5 @@
-import { formatNumber, formatPercent } from "./format.ts";
+import { formatPercent } from "./format.ts";
+import { shownMetric } from "./metric-names.ts";
 
 /*
  * Words on the best round. Also part of the page, so it imports nothing of the server; which round is the best is judged there alone.
@@ -20,23 +21,13 @@ export interface StopWorded {
 
 /** `round 3 (accuracy 14.5 %, area over the ranks)`. */
 export function describeBest({ round, value, metric, at }: BestWorded): string {
-  const shown = SHARES.has(metric) ? formatPercent(value) : formatNumber(value);
+  const { name, format } = shownMetric(metric);
+  const shown = SHARES.has(metric) ? formatPercent(value) : format(value);
   const where = at === "area" ? "area over the ranks" : at === "worst" ? "worst tier" : `rank ${at}`;
-  return `round ${round} (${metric} ${shown}, ${where})`;
+  return `round ${round} (${name} ${shown}, ${where})`;
 }
 
-const SHARES: ReadonlySet<string> = new Set([
-  "accuracy",
-  "macro_f1",
-  "rouge_l",
-  "ece",
-  "token_accuracy",
-  "exact_match",
-  "f1",
-  "precision",
-  "recall",
-  "subset_accuracy",
-]);
+const SHARES: ReadonlySet<string> = new Set(["accuracy", "macro_f1", "rouge_l", "ece"]);
 
 /** `after round 5 of 8, since the target is reached`. */
 export function describeStop({ round, reason }: StopWorded, rounds: number): string {

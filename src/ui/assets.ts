@@ -22,6 +22,7 @@ const TYPES: Readonly<Record<string, string>> = {
 const SHARED = [
   "report/best-words.js",
   "report/format.js",
+  "report/metric-names.js",
   "report/palette.js",
   "report/sample-answers.js",
   "report/visible.js",
