@@ -83,7 +83,7 @@ export function createRuns(
       return kept;
     }
     const make = async () => {
-      report("started");
+      if (!stop.aborted) report("started");
       const { workers, ...own } = config;
       const onWorkers = pool ? { pool } : { workers: lanes ? { ...workers, count: 1 } : workers, launcher: lanes?.launcher };
       const begin = difference === undefined ? { resume: true } : { overwrite };

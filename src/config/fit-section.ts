@@ -120,11 +120,16 @@ export const fit = z.strictObject({
     .min(0)
     .default(0)
     .describe("Where the schedule of lr ends, or the least that inverse_sqrt goes to; the other rates keep their ratio to lr."),
-  warmupRounds: integer.min(0).default(0).describe("Rounds over which the learning rates rise in equal steps to their full value."),
+  warmupRounds: integer
+    .min(0)
+    .default(0)
+    .describe(
+      "Rounds over which the learning rates rise in equal steps to their full value: with 2, to a third, two thirds, and all of it in the third round.",
+    ),
   warmupSteps: integer
     .min(0)
     .default(0)
-    .describe("First steps of each fit over which its learning rates rise in equal steps to their full value."),
+    .describe("First steps of each fit over which its learning rates rise in equal steps to their full value, as with warmup_rounds."),
   labelSmoothing: z
     .number()
     .min(0)

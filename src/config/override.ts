@@ -1,5 +1,5 @@
 import { formatPath, type Problem } from "./check.ts";
-import { withoutValueAt, withValueAt } from "./tree.ts";
+import { isMap, withoutValueAt, withValueAt } from "./tree.ts";
 import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
 
 /** An assignment `key.path=value`, and the option of a command that gave it. */
@@ -24,6 +24,14 @@ export function withShellSpelling(problem: Problem, set: readonly string[]): Pro
   if (assignment === undefined) return problem;
   if (isUnquoted) return { ...problem, message: `${message}${quoteHint(assignment)}` };
   return meant === undefined ? problem : { ...problem, message: message.replace(meant, () => `--set '${key}=${meant}'`) };
+}
+
+/** A strategy's bare name stands for how it trains and aggregates: selection and ranks stay those of the config, so that methods can be compared. */
+function beside({ value: config }: YamlSource, path: readonly string[], value: unknown): unknown {
+  const before = isMap(config) ? config["strategy"] : undefined;
+  if (path.join(".") !== "strategy" || typeof value !== "string" || !isMap(before)) return value;
+  const { aggregation: _, serverOptimizer: __, ...kept } = before;
+  return { ...kept, name: value };
 }
 
 /**
@@ -51,7 +59,7 @@ export function override(source: YamlSource, { assignment, option, writtenAt }: 
     const findings = given.findings.map((finding) => ({ ...finding, message: `${finding.message}${hint}` }));
     return { ...source, findings: [...source.findings, ...findings] };
   }
-  const value = given ? withValueAt(source.value, path, given.value) : withoutValueAt(source.value, path);
+  const value = given ? withValueAt(source.value, path, beside(source, path, given.value)) : withoutValueAt(source.value, path);
   if (value === undefined) return refuse("does not exist: a key on the way is neither a map nor a long enough list");
 
   const places = new Map([...source.places, ...(given?.places ?? [])]);

@@ -182,7 +182,9 @@ function isUsed(entries: readonly string[]): boolean {
 /** Refuses a folder with a run that must not be replaced. */
 function requireUnused(root: string, entries: readonly string[]): void {
   if (isUsed(entries))
-    throw refusal(`${root} already holds a run; overwrite (--overwrite) replaces it, another name (--set name=…) keeps both`);
+    throw refusal(
+      `${root} already holds a run; prelort resume continues it if it has not ended, overwrite (--overwrite) replaces it, another name (--set name=…) keeps both`,
+    );
   if (!entries.includes(REPLACED)) return;
   const kept = path.join(root, REPLACED);
   throw refusal(

@@ -26,7 +26,7 @@ export function fitAxis({ quality, factor, baseline }: Measured, lines: readonly
   const level = baseline === undefined ? undefined : baseline * factor;
   const isShown = level !== undefined && nearTo(lines)(level);
   const scale = fitScale(isShown ? [...values, level] : values, { least: 0, most: 100 });
-  const note = `Majority: always answering the most common label, ${quality.format(baseline ?? null)}${isShown ? "" : ", outside this axis"}.`;
+  const note = `Majority: the most common label’s share of the training examples, ${quality.format(baseline ?? null)}${isShown ? "" : ", outside this axis"}.`;
   return {
     y: { ...scale, label: `↑ ${quality.name} on held-out examples, %` },
     baseline: isShown ? level : undefined,

@@ -37,7 +37,7 @@ export function qualityOverRounds(run: RecordedRun): Chart {
   const n = formatCount(band.at(-1)?.examples ?? 0);
   const notes = [
     band.length > 0
-      ? `Band: 95 % interval (bootstrap) of rank ${tiers.at(-1)}, from ${n} held-out examples. All ranks are evaluated on the same examples, so differences between ranks are more certain than the band suggests.`
+      ? `Band: 95 % interval of rank ${tiers.at(-1)}, from ${n} held-out examples. All ranks are evaluated on the same examples, so differences between ranks are more certain than the band suggests.`
       : "No interval is drawn: this run recorded none.",
     ...axis.notes,
     ...noteGaps(points),
@@ -140,7 +140,7 @@ interface Curve {
 function noteIntervals([first]: readonly Point[], round: number | undefined): readonly string[] {
   if (!first) return [];
   const when = round === 0 ? "before training" : `after round ${round}`;
-  return [`Whiskers: 95 % intervals (bootstrap) ${when}, from ${formatCount(first.examples ?? 0)} held-out examples.`];
+  return [`Whiskers: 95 % intervals ${when}, from ${formatCount(first.examples ?? 0)} held-out examples.`];
 }
 
 function noteGaps(points: readonly Point[]): readonly string[] {

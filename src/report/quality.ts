@@ -42,7 +42,7 @@ export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: 
   return tier ? quality.of(tier) : null;
 }
 
-/** Share of the most common label in the training data: the accuracy of always answering it. Undefined for tasks without labels. */
+/** Share of the most common label in the training data, about what always answering it would reach. Undefined for tasks without labels. */
 export function majorityShare({ labelCounts: { keys, counts } }: Pick<RecordedClients, "labelCounts">): number | undefined {
   const totals = new Map<number, number>();
   for (const [pair, key] of keys.entries()) totals.set(key, (totals.get(key) ?? 0) + (counts[pair] as number));

@@ -55,7 +55,7 @@ function describeQuality(run: RecordedRun): string {
   const prefix = lowest === highest ? "" : `; its rank-${lowest} prefix alone reaches ${at(after, lowest)}`;
   const baseline = quality.name === "accuracy" ? majorityShare(clients) : undefined;
   const unclear = before ? describeUnclear(quality, record.layout.tiers, before, after) : "";
-  return `${whole}${prefix}.${unclear}${baseline === undefined ? "" : ` Always answering the most common label would reach ${quality.format(baseline)}.`}`;
+  return `${whole}${prefix}.${unclear}${baseline === undefined ? "" : ` The most common label makes up ${quality.format(baseline)} of the training examples.`}`;
 }
 
 /** The tiers whose change may be chance. */

@@ -59,7 +59,7 @@ export function qualityOverRounds(tiers: readonly number[]): Figure {
     });
     const examples = rounds.at(-1)?.examples ?? 0;
     const better = isShare(measure) ? measure : `${measure}, lower is better`;
-    const band = `; band: 95 % interval (bootstrap) from ${formatCount(examples)} held-out examples, which are the same for all ranks.`;
+    const band = `; band: 95 % interval from ${formatCount(examples)} held-out examples, which are the same for all ranks.`;
     const note = rounds.some(hasIntervals) ? `${better}${band}` : `${better}. This run recorded no intervals.`;
     const { best } = detail;
     const mark = best ? { x: best.round, name: "best" } : undefined;
@@ -104,7 +104,7 @@ export function qualityOverRank(tiers: readonly number[]): Figure {
     setText(shown, String(row.round));
     const others = [...new Set([0, Math.floor((rounds.length - 1) / 3), Math.floor((2 * (rounds.length - 1)) / 3), rounds.length - 1])];
     const faint = others.flatMap((other) => (other === index || !rounds[other] ? [] : [curve(rounds[other], tiers, true)]));
-    const note = hasIntervals(row) ? `Whiskers: 95 % interval (bootstrap) from ${formatCount(row.examples)} held-out examples.` : "";
+    const note = hasIntervals(row) ? `Whiskers: 95 % interval from ${formatCount(row.examples)} held-out examples.` : "";
     chart.update({ x: tiers.map((_, tier) => tier), lines: [curve(row, tiers, false), ...faint] }, note);
   }
   return {

@@ -37,9 +37,22 @@ test("strategy: prelort is the paper's method as we read it, which its record sa
   });
   expect(written["strategy"]).not.toHaveProperty("name");
   // On the command line too.
-  expect(describeConfig(buildRun(await load("strategy: { rank_assignment: { name: list, ranks: [1] } }\n", ["strategy=prelort"])))).toEqual(
-    written,
-  );
+  expect(describeConfig(buildRun(await load("strategy: { aggregation: { name: flexlora } }\n", ["strategy=prelort"])))).toEqual(written);
+});
+
+test("assigned to a config, it keeps who trains at which rank, so that a comparison's methods have the same clients", async () => {
+  const strategy = `strategy:
+  selection: { name: random, fraction: 0.5 }
+  rank_assignment: { name: list, ranks: [4, 2, 1, 1] }
+  aggregation: { name: zero-pad-deltas }
+  server_optimizer: { name: momentum }
+`;
+  expect((await load(strategy, ["strategy=prelort"])).strategy).toMatchObject({
+    selection: { name: "random", fraction: 0.5 },
+    rankAssignment: { name: "list", ranks: [4, 2, 1, 1] },
+    aggregation: { name: "segment-wise" },
+  });
+  expect((await load(strategy, ["strategy=prelort"])).strategy).not.toHaveProperty("serverOptimizer");
 });
 
 test("an assignment may change one of its policies, as a comparison's methods do, and its name alone", async () => {
