@@ -61,7 +61,7 @@ describe("quality over rounds", () => {
     expect(Math.min(...yTicks)).toBeLessThan(70);
     expect(Math.max(...yTicks)).toBeLessThanOrEqual(85);
     expect(bands).toBe(1);
-    expect(chart.notes[0]).toMatch(/95 % .*bootstrap.* rank 4\b.* 256 /);
+    expect(chart.notes[0]).toMatch(/95 % .*interval of rank 4\b.* 256 /);
   });
 
   it("draws the majority's share if it is near, and notes its value if it is too far away", () => {
@@ -117,7 +117,7 @@ describe("quality over rank", () => {
     expect(bars).toBe(3);
     expect(label).toMatch(/^Line chart: accuracy over the rank/);
     expect(chart.notes).toContainEqual(expect.stringMatching(/^Before training: 4\.0 %, outside/));
-    expect(chart.notes[0]).toMatch(/95 % .*bootstrap.* round 6\b.* 256 /);
+    expect(chart.notes[0]).toMatch(/95 % .*intervals .*round 6\b.* 256 /);
     expect(chart.legend.map(({ name }) => name)).toEqual(["round 6", "round 4", "round 3", "round 1"]);
   });
 
